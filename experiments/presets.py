@@ -1,0 +1,90 @@
+"""What `reproduce` runs at each preset, in numbers. Chosen before any result was seen at these sizes.
+
+`quick`: 2 CPU cores, minutes; small graphs. `standard`: a laptop in hours, one accelerator in minutes; at most 10M
+trained positions a seed. `paper`: the published student, accelerators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments.proposition_one import PropositionOne
+from experiments.risk_aversion import RiskAversion
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """The experiments' settings at one preset."""
+
+  risk_aversion: RiskAversion
+  proposition_one: PropositionOne
+
+
+_QUICK = Preset(
+  risk_aversion=RiskAversion(
+    task=StarGraph(num_chains=5, chain_length=3, vocabulary_size=20, max_steps=32, explore_prob=0.5),
+    easy_chain_length=1,
+    model=Transformer(num_layers=2, num_heads=4, width=64),
+    training=Training(num_steps=600, rows_per_step=16, learning_rate=3e-3),
+    temperatures=(0.0, 0.5, 1.0),
+    num_seeds=4,
+    num_graphs=128,
+  ),
+  proposition_one=PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=12, max_steps=16),
+    num_children=(3,),
+    cycle_probs=(0.1, 0.5),
+    model=Transformer(num_layers=2, num_heads=4, width=64),
+    training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3),
+    num_visits=4,
+    num_seeds=4,
+    num_graphs=256,
+  ),
+)
+
+_STANDARD = Preset(
+  risk_aversion=RiskAversion(
+    task=StarGraph(num_chains=5, chain_length=5, vocabulary_size=32, max_steps=64, explore_prob=0.5),
+    easy_chain_length=3,
+    model=Transformer(num_layers=3, num_heads=4, width=64),
+    training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
+    temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    num_seeds=16,
+    num_graphs=256,
+  ),
+  proposition_one=PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=16, max_steps=24),
+    num_children=(2, 3, 5, 8),
+    cycle_probs=(0.1, 0.15, 0.3, 0.5),
+    model=Transformer(num_layers=2, num_heads=4, width=64),
+    training=Training(num_steps=2_500, rows_per_step=16, learning_rate=3e-3),
+    num_visits=9,
+    num_seeds=4,
+    num_graphs=1_024,
+  ),
+)
+
+_PAPER_STUDENT = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtype="bfloat16", remat=True)
+
+_PAPER = Preset(
+  risk_aversion=RiskAversion(
+    task=StarGraph(num_chains=5, chain_length=5, vocabulary_size=32, max_steps=128, explore_prob=0.5),
+    easy_chain_length=3,
+    model=_PAPER_STUDENT,
+    training=Training(num_steps=20_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=1_000),
+    temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    num_seeds=4,
+    num_graphs=1_024,
+  ),
+  proposition_one=PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=16, max_steps=24),
+    model=_PAPER_STUDENT,
+    training=Training(num_steps=5_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=500),
+    num_seeds=4,
+  ),
+)
+
+PRESETS = {"quick": _QUICK, "standard": _STANDARD, "paper": _PAPER}

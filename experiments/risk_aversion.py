@@ -1,0 +1,215 @@
+"""Risk aversion (arXiv 2512.12895): walks of students on an easy and a hard star graph against temperature.
+
+Four conditions, {easy, hard} x {without, with exploration}: on the hard graph a student cannot tell the goal's child
+from its look-alikes, smears its probability over them, and the easy cyclic action, back to s, wins the argmax.
+
+  python -m experiments.risk_aversion --output_dir=/tmp/risk_aversion --config.num_seeds=4
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from absl import flags
+
+from experiments import published
+from loopjax import config as configs
+from loopjax import evaluation, plotting, results, seeds, statistics, students, theory
+from loopjax.claims import Claim, mean_measure, paired_ratio_measure
+from loopjax.config import require
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+NAME = "risk_aversion"
+MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class RiskAversion:
+  """Settings of the experiment.
+
+  Attributes:
+    task: what all conditions share; its explore_prob is that of the conditions with exploration.
+    easy_chain_length: l of the easy graph; the hard one is `task`'s.
+    model: the students' architecture.
+    training: how they are trained.
+    temperatures: of the rollouts.
+    num_seeds: students per condition, seeds 0, 1, ...
+    num_graphs: graphs that each student walks, once per temperature.
+  """
+
+  task: StarGraph = StarGraph(chain_length=5, explore_prob=0.5, max_steps=64)
+  easy_chain_length: int = 3
+  model: Transformer = Transformer()
+  training: Training = Training()
+  temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+  num_seeds: int = 4
+  num_graphs: int = 256
+
+  def __post_init__(self) -> None:
+    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
+    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    for tasks in self.tasks().values():
+      for task in tasks:
+        task.check_prefers_forward()
+        self.training.length(task)
+
+  def tasks(self) -> dict[str, list[StarGraph]]:
+    """Per hardness the tasks without and with exploration."""
+    chain_length = {"easy": self.easy_chain_length, "hard": self.task.chain_length}
+    explore = (0.0, self.task.explore_prob)
+    return {
+      hardness: [dataclasses.replace(self.task, chain_length=length, explore_prob=e) for e in explore]
+      for hardness, length in chain_length.items()
+    }
+
+
+def condition_name(hardness: str, exploration: bool) -> str:
+  """Such as `hard, with exploration`."""
+  return f"{hardness}, {'with' if exploration else 'without'} exploration"
+
+
+def _theory_rows(config: RiskAversion) -> pd.DataFrame:
+  """The exact teacher's walks: one row per condition and temperature."""
+  rows = []
+  for hardness, tasks in config.tasks().items():
+    for exploration, task in enumerate(tasks):
+      for temperature in config.temperatures:
+        exact = dataclasses.asdict(theory.teacher_statistics(task, temperature=temperature))
+        key = {"condition": condition_name(hardness, bool(exploration)), "temperature": temperature}
+        rows.append(key | {"learner": "exact teacher"} | exact)
+  return pd.DataFrame(rows)
+
+
+def _run_hardness(config: RiskAversion, hardness: str, output_dir: Path) -> pd.DataFrame:
+  """Trains and walks the students of one graph, without and with exploration in one program."""
+  tasks, seed_numbers, mesh = config.tasks()[hardness], range(config.num_seeds), seeds.device_mesh()
+  trained = students.train_students(
+    tasks, config.model, config.training, seed_numbers, mesh,
+    folder=output_dir / "checkpoints" / f"{NAME}_{hardness}", description=f"{NAME}, {hardness}",
+  )  # fmt: skip
+  frame = evaluation.evaluate_students(
+    tasks[0], config.model, trained.state, trained.is_finite, mesh,
+    temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
+  )  # fmt: skip
+  task_index, seed = students.rows_of(len(tasks), seed_numbers)
+  row = frame.pop("row").to_numpy()
+  frame.insert(0, "seed", seed[row])
+  frame.insert(0, "explore_prob", np.array([task.explore_prob for task in tasks])[task_index[row]])
+  frame.insert(0, "graph", f"G({tasks[0].num_chains},{tasks[0].chain_length})")
+  frame.insert(0, "condition", [condition_name(hardness, bool(e)) for e in task_index[row]])
+  return frame
+
+
+def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
+  """One row per condition, seed and temperature, with the exact teacher's length at that temperature beside."""
+  frame = pd.concat([_run_hardness(config, hardness, output_dir) for hardness in config.tasks()], ignore_index=True)
+  exact = _theory_rows(config).rename(columns={"response_length": "teacher_length"})
+  exact["teacher_successful_length"] = exact["successful_length"]
+  columns = ["condition", "temperature", "teacher_length", "teacher_successful_length"]
+  frame = frame.merge(exact[columns], on=["condition", "temperature"], validate="many_to_one")
+  frame["length_ratio"] = frame["response_length"] / frame["teacher_length"]
+  frame["successful_length_ratio"] = frame["successful_length"] / frame["teacher_successful_length"]
+  return frame
+
+
+def table(frame: pd.DataFrame) -> str:
+  """Mean and 95% interval over seeds of every measure, a row per condition and temperature."""
+  def cell(values: pd.Series) -> str:
+    interval = statistics.mean_interval(values.to_numpy())
+    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+  grouped = frame.groupby(["condition", "temperature"])[[*MEASURES, "length_ratio"]]
+  return grouped.agg(cell).to_string()
+
+
+def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
+  """Results (computed once per folder), figure and printed table."""
+  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  figure = plotting.against_temperature(
+    frame, MEASURES, theory=_theory_rows(config), published=_published(frame)
+  )
+  plotting.save(figure, output_dir / "figures" / NAME)
+  print(table(frame))
+  return frame
+
+
+def _published(frame: pd.DataFrame) -> pd.DataFrame:
+  """The paper's points on the graphs that were run, by our names of the conditions."""
+  points = published.graph_task()
+  hardness = dict(zip(frame["graph"], frame["condition"].str.split(",").str[0], strict=True))
+  points = points[points["graph"].isin(list(hardness))]
+  names = [condition_name(hardness[g], bool(e)) for g, e in zip(points["graph"], points["exploration"], strict=True)]
+  return points.assign(condition=names)
+
+
+def _worst_accuracy(condition: str):
+  """The measure: a seed's lowest accuracy over temperatures."""
+  def measure(frame: pd.DataFrame) -> statistics.Interval | None:
+    rows = frame[frame["condition"] == condition]
+    if rows.empty:
+      return None
+    return statistics.mean_interval(rows.groupby("seed")["accuracy"].min().to_numpy())
+
+  return measure
+
+
+def claims() -> list[Claim]:
+  """What is asserted of this experiment; registered before it was run at any size."""
+  paper, large, every = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
+  explored = condition_name("hard", True)
+  greedy = {"condition": explored, "temperature": 0.0}
+  registered = [
+    Claim(
+      name="hard_greedy_accuracy", description="Hard, with exploration: greedy decoding fails.", source=paper,
+      condition=f"{explored}, T = 0", measure=mean_measure("accuracy", greedy), bound=0.1, direction="below",
+      presets=every, published=0.0,
+    ),
+    Claim(
+      name="hard_greedy_root_loops", description="Hard, with exploration: most nodes lie in s-r-s loops.",
+      source=paper, condition=f"{explored}, T = 0", measure=mean_measure("root_loop_share", greedy), bound=0.5,
+      direction="above", presets=every,
+    ),
+  ]  # fmt: skip
+  for exploration in (False, True):
+    easy, hard = condition_name("easy", exploration), condition_name("hard", exploration)
+    suffix = "with_exploration" if exploration else "without_exploration"
+    cold, warm = {"condition": hard, "temperature": 0.0}, {"condition": hard, "temperature": 1.0}
+    registered += [
+      Claim(
+        name=f"easy_accuracy_{suffix}", description="Easy: accurate at every temperature.", source=paper,
+        condition=f"{easy}, worst T of each seed", measure=_worst_accuracy(easy), bound=0.95, direction="above",
+        presets=large, published=0.98,
+      ),
+      Claim(
+        name=f"hard_loops_cold_over_warm_{suffix}", description="Hard: temperature cuts loops at least threefold.",
+        source=paper, condition=f"{hard}, loop count at T = 0 over that at T = 1",
+        measure=paired_ratio_measure("loop_count", cold, warm), bound=3.0, direction="above", presets=every,
+        published=63.8 / 9.2 if exploration else 33 / 6.0,
+      ),
+      Claim(
+        name=f"hard_warm_length_over_teacher_{suffix}",
+        description="Hard: temperature is no substitute for learning; walks stay longer than the teacher's.",
+        source=paper, condition=f"{hard}, T = 1, over the exact teacher's length",
+        measure=mean_measure("length_ratio", warm), bound=1.2, direction="above", presets=every,
+      ),
+    ]  # fmt: skip
+  return registered
+
+
+def main() -> None:
+  config = _CONFIG()
+  seeds.initialize_distributed()
+  run(config, Path(_OUTPUT_DIR.value))
+
+
+if __name__ == "__main__":
+  seeds.use_all_cores()
+  _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/risk_aversion", "Where results, figures, checkpoints go.")
+  _CONFIG = configs.flags(RiskAversion())
+  configs.run_main(main)

@@ -1,0 +1,87 @@
+"""Measures of one walk, of a teacher or a rollout: pure and jittable; map them over walks with `vmap`.
+
+The definitions are those of the task (arXiv 2512.12895 and docs/definitions.md). A move is valid if it is parent ->
+child, or -> s where the teacher gives that a positive probability.
+
+Shapes: W nodes of a walk, C children.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from loopjax import star_graph, teacher
+from loopjax.star_graph import ROOT, START, StarGraph
+from loopjax.teacher import PADDING, TeacherProbabilities
+
+
+class WalkMeasures(NamedTuple):
+  """Measures of one walk, float32 scalars; their means over walks are what experiments report.
+
+  Attributes:
+    accuracy: 1 if the goal was reached with no invalid move.
+    accuracy_ignoring_validity: 1 if the goal was reached.
+    response_length: nodes up to the goal or the cut.
+    successful_length: the same, NaN where the walk is no success.
+    loop_count: returns to s.
+    root_loops: (s, r, s) windows.
+    root_loop_share: nodes in the union of such windows over the response length.
+    invalid_moves: their number.
+    distinct_children: children entered at least once.
+    revisits: entries into a child entered before.
+  """
+
+  accuracy: jax.Array
+  accuracy_ignoring_validity: jax.Array
+  response_length: jax.Array
+  successful_length: jax.Array
+  loop_count: jax.Array
+  root_loops: jax.Array
+  root_loop_share: jax.Array
+  invalid_moves: jax.Array
+  distinct_children: jax.Array
+  revisits: jax.Array
+
+
+def root_loop_starts(walk: jax.Array) -> jax.Array:
+  """Where an (s, r, s) window begins, [W] bool."""
+  is_start = walk == START
+  begins = is_start[:-2] & (walk[1:-1] == ROOT) & is_start[2:]
+  return jnp.concatenate([begins, jnp.zeros(2, bool)])
+
+
+def measure_walk(
+  task: StarGraph, probabilities: TeacherProbabilities, walk: jax.Array, goal_chain: jax.Array
+) -> WalkMeasures:
+  """All measures of one walk.
+
+  Args:
+    task: the task.
+    probabilities: the teacher's; they decide which resets are valid.
+    walk: [W] nodes from s on; N for a label off the graph; `PADDING` after the end.
+    goal_chain: the goal's chain, scalar.
+  """
+  length = jnp.sum(walk != PADDING)
+  reached = jnp.any(walk == star_graph.goal_node(task, goal_chain))
+  invalid = jnp.sum(~teacher.valid_moves(task, probabilities, walk))
+  begins = root_loop_starts(walk)
+  covered = begins | jnp.roll(begins, 1) | jnp.roll(begins, 2)  # the last two entries are False: nothing wraps round
+  entries = jnp.sum(teacher.entered(task, walk), axis=0)
+  distinct = jnp.sum(entries > 0)
+  success = reached & (invalid == 0)
+  measures = WalkMeasures(
+    accuracy=success,
+    accuracy_ignoring_validity=reached,
+    response_length=length,
+    successful_length=jnp.where(success, length, jnp.nan),
+    loop_count=jnp.sum(walk[1:] == START),
+    root_loops=jnp.sum(begins),
+    root_loop_share=jnp.sum(covered) / length,
+    invalid_moves=invalid,
+    distinct_children=distinct,
+    revisits=jnp.sum(entries) - distinct,
+  )
+  return jax.tree.map(lambda measure: measure.astype(jnp.float32), measures)

@@ -1,0 +1,123 @@
+"""Rollouts of trained students and their walk measures, as tidy frames: the host side of `decoding` and `analysis`.
+
+Shapes: S seeds, G graphs, R temperatures, W nodes of a walk.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.sharding import Mesh
+
+from loopjax import decoding, seeds
+from loopjax.analysis import walks
+from loopjax.decoding import LogitsProcessor, Problems
+from loopjax.star_graph import StarGraph
+from loopjax.teacher import TeacherProbabilities
+from loopjax.training import TrainState
+from loopjax.transformer import Transformer
+
+STEPS_PER_CHUNK = 16
+
+
+class Rollouts(NamedTuple):
+  """Finished rollouts of students on the mesh: nodes and confidence [S, G, R, W], problems with a leading S."""
+
+  nodes: jax.Array
+  confidence: jax.Array
+  problems: Problems
+
+
+def roll_out(
+  task: StarGraph,
+  model: Transformer,
+  params: Any,
+  mesh: Mesh,
+  *,
+  temperatures: Sequence[float],
+  num_graphs: int,
+  seed: int,
+  processors: Sequence[LogitsProcessor] = (),
+) -> Rollouts:
+  """Every student walks each of its graphs once per temperature, until all have ended or were cut.
+
+  Args:
+    task: the task.
+    model: the students' architecture.
+    params: their parameters [S, ...] on the mesh.
+    mesh: from `seeds.device_mesh`.
+    temperatures: R of them; 0 takes the argmax.
+    num_graphs: G per student; the same for its temperatures, others for every student.
+    seed: of graphs and draws.
+    processors: logits processors.
+  """
+  num_students = jax.tree.leaves(params)[0].shape[0]
+  keys = seeds.place(jax.random.split(jax.random.key(seed), num_students), mesh)
+  temperature = jnp.asarray(temperatures, jnp.float32)[None]
+
+  def begin(row: tuple[Any, jax.Array]) -> tuple[Problems, decoding.Rollout]:
+    params, key = row
+    problem_key, walk_key = jax.random.split(key)
+    problems = decoding.sample_problems(task, problem_key, num_graphs, len(temperatures))
+    return problems, decoding.begin(task, model, params, problems, walk_key, processors)
+
+  def advance(row: tuple[tuple[Problems, decoding.Rollout], Any]) -> tuple[Problems, decoding.Rollout]:
+    (problems, rollout), params = row
+    step = functools.partial(decoding.advance, num_steps=STEPS_PER_CHUNK, processors=processors)
+    return problems, step(task, model, params, problems, temperature, rollout)
+
+  problems, rollout = seeds.map_seeds(begin, mesh)((params, keys))
+  go_on = seeds.map_seeds(advance, mesh)
+  for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
+    problems, rollout = go_on(((problems, rollout), params))
+    if np.all(seeds.to_host(rollout.ended, num_students)):
+      break
+  return Rollouts(rollout.nodes, rollout.confidence, problems)
+
+
+def mean_measures(
+  task: StarGraph, probabilities: TeacherProbabilities, rollouts: Rollouts, mesh: Mesh, num_seeds: int
+) -> walks.WalkMeasures:
+  """Mean walk measures over graphs, on the host, fields [S, R]; `probabilities` has a leading S."""
+
+  def one(row: tuple[TeacherProbabilities, jax.Array, jax.Array]) -> walks.WalkMeasures:
+    probabilities, nodes, goals = row
+    each = jax.vmap(jax.vmap(lambda walk, goal: walks.measure_walk(task, probabilities, walk, goal)))(nodes, goals)
+    return jax.tree.map(lambda measure: jnp.nanmean(measure, axis=0), each)
+
+  rows = (probabilities, rollouts.nodes, rollouts.problems.goal_chain)
+  return seeds.to_host(seeds.map_seeds(one, mesh)(rows), num_seeds)
+
+
+def measures_frame(measures: walks.WalkMeasures, temperatures: Sequence[float], is_finite: np.ndarray) -> pd.DataFrame:
+  """One row per student and temperature; the measures of a student that is not finite are NaN."""
+  num_seeds, num_temperatures = measures.accuracy.shape
+  frame = pd.DataFrame({
+    "row": np.repeat(np.arange(num_seeds), num_temperatures), "temperature": np.tile(temperatures, num_seeds),
+  })  # fmt: skip
+  for name, values in measures._asdict().items():
+    frame[name] = np.where(is_finite[:, None], values, np.nan).ravel()
+  return frame
+
+
+def evaluate_students(
+  task: StarGraph,
+  model: Transformer,
+  state: TrainState,
+  is_finite: np.ndarray,
+  mesh: Mesh,
+  *,
+  temperatures: Sequence[float],
+  num_graphs: int,
+  seed: int,
+) -> pd.DataFrame:
+  """Mean walk measures of each student at each temperature; `state.extra` holds the teacher's probabilities."""
+  rollouts = roll_out(task, model, state.params, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
+  measures = mean_measures(task, state.extra, rollouts, mesh, len(is_finite))
+  return measures_frame(measures, temperatures, is_finite)

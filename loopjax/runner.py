@@ -1,0 +1,226 @@
+"""The host loop that trains many students: chunks, progress, NaN report, saving, signals, resumption.
+
+Between chunks the loop returns to Python to log and save. A run stopped at any moment goes on from its last checkpoint
+to the very parameters of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import tqdm
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from loopjax import checkpoints, files, results, seeds, training
+from loopjax.star_graph import StarGraph
+from loopjax.teacher import teacher_probabilities
+from loopjax.training import Objective, Training, TrainState
+from loopjax.transformer import Transformer
+
+SECONDS_PER_CHUNK = 2.0
+SECONDS_PER_SAVE = 60.0
+
+
+class Students(NamedTuple):
+  """Trained students, in the order in which their seeds were given.
+
+  Attributes:
+    state: leaves [S, ...] on the mesh, S padded as `seeds.place` does.
+    is_finite: [S] bool on the host; False where the loss became NaN or infinite: such a seed is left out of results.
+    history: one row per seed and chunk: step, row (index of the seed), loss, gradient_norm.
+  """
+
+  state: TrainState
+  is_finite: np.ndarray
+  history: pd.DataFrame
+
+
+def stack(trees: Sequence[Any]) -> Any:
+  """One pytree with a leading axis from several of one structure."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def initial_states(
+  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], mesh: Mesh
+) -> TrainState:
+  """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
+
+  The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
+  two tasks begins with the same parameters and graphs.
+  """
+  rows = [(task, seed) for task in tasks for seed in seed_numbers]
+  keys = stack([jax.random.key(seed) for _, seed in rows])
+  extra = stack([teacher_probabilities(task) for task, _ in rows])
+
+  def init(row: tuple[jax.Array, Any]) -> TrainState:
+    return training.init(tasks[0], model, config, *row)
+
+  return seeds.map_seeds(init, mesh)(seeds.place((keys, extra), mesh))
+
+
+def train(
+  objective: Objective,
+  config: Training,
+  state: TrainState,
+  mesh: Mesh,
+  *,
+  num_seeds: int,
+  folder: str | os.PathLike[str] | None = None,
+  run_config: Mapping[str, Any] | None = None,
+  description: str = "training",
+) -> Students:
+  """Trains students until `config.num_steps`, from the last checkpoint in `folder` where there is one.
+
+  Args:
+    objective: what to train for.
+    config: the training config.
+    state: initial states on `mesh`; its memory is used up.
+    mesh: from `seeds.device_mesh`.
+    num_seeds: S, the students that count; `state` may be padded.
+    folder: where checkpoints go; None: nothing is saved.
+    run_config: what makes this run, as JSON; a folder of another run is refused.
+    description: what the progress bar says.
+
+  Raises:
+    ValueError: `folder` belongs to another config, or its checkpoint has other shapes.
+    SystemExit: after SIGINT or SIGTERM, once the state is saved; code 128 + the signal's number.
+  """
+  state, history = _resume(state, folder, run_config)
+  data_axis = seeds.DATA if mesh.shape[seeds.DATA] > 1 else None
+
+  def chunk(one: TrainState, num_steps: jax.Array) -> tuple[TrainState, training.Metrics]:
+    return training.run_chunk(objective, config, one, num_steps, data_axis=data_axis)
+
+  run = seeds.map_seeds(chunk, mesh, donate=True)
+  step = int(np.max(seeds.to_host(state.step, num_seeds)))
+  bar = tqdm.tqdm(
+    total=config.num_steps * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
+    disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 60.0,
+  )  # fmt: skip
+  saver = _Saver(folder, run_config, num_seeds, last_step=step)
+  chunk_steps = 1
+  with bar, _signals() as stop:
+    while step < config.num_steps and not stop:
+      chunk_steps = _agree(min(chunk_steps, config.num_steps - step))
+      began = time.monotonic()
+      state, metrics = run(state, jnp.int32(chunk_steps))
+      history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))
+      step += chunk_steps
+      bar.update(chunk_steps * num_seeds)
+      bar.set_postfix_str(_loss_text(history[-1]))
+      chunk_steps = _next_chunk(chunk_steps, time.monotonic() - began)
+      saver.maybe_save(step, state, history)
+    saver.save(step, state, history)
+  if stop:
+    raise SystemExit(128 + stop[0])
+  frame = pd.concat(history, ignore_index=True)
+  return Students(state, _report_not_finite(frame, num_seeds), frame)
+
+
+def _next_chunk(num_steps: int, seconds: float) -> int:
+  """Chunks of about `SECONDS_PER_CHUNK`, growing at most fourfold at once: the first also holds the compilation."""
+  return max(1, min(4 * num_steps, int(num_steps * SECONDS_PER_CHUNK / max(seconds, 1e-6))))
+
+
+def _agree(num_steps: int) -> int:
+  """Process 0's number, on every process: they must run the same chunks."""
+  if jax.process_count() == 1:
+    return num_steps
+  return int(multihost_utils.broadcast_one_to_all(np.int32(num_steps)))
+
+
+def _chunk_frame(step: int, metrics: training.Metrics) -> pd.DataFrame:
+  return pd.DataFrame({
+    "step": step, "row": np.arange(len(metrics.loss)), "loss": metrics.loss, "gradient_norm": metrics.gradient_norm,
+    "trained_positions": metrics.trained_positions,
+  })  # fmt: skip
+
+
+def _loss_text(frame: pd.DataFrame) -> str:
+  finite = np.isfinite(frame["loss"])
+  lost = f", {np.sum(~finite)} not finite" if not finite.all() else ""
+  return f"loss {frame['loss'][finite].mean():.4f}{lost}"
+
+
+def _report_not_finite(history: pd.DataFrame, num_seeds: int) -> np.ndarray:
+  """Which seeds stayed finite, [S]; names the others in the log."""
+  finite = np.isfinite(history["loss"]).groupby(history["row"]).all()
+  is_finite = finite.reindex(range(num_seeds), fill_value=True).to_numpy()
+  for row in np.flatnonzero(~is_finite):
+    bad = history[(history["row"] == row) & ~np.isfinite(history["loss"])]
+    logging.warning("seed row %d left out: its loss was not finite by step %d", row, bad["step"].iloc[0])
+  return is_finite
+
+
+def _resume(state: TrainState, folder: Any, run_config: Mapping[str, Any] | None) -> tuple[TrainState, list]:
+  """The last checkpoint's state and history, or those given where there is none."""
+  if folder is None:
+    return state, []
+  with contextlib.suppress(FileNotFoundError):
+    results.check_same_config(folder, checkpoints.load_config(folder), run_config)
+  loaded = checkpoints.load(folder, state)
+  if loaded is None:
+    return state, []
+  state, step = loaded
+  logging.info("resuming from step %d in %s", step, folder)
+  history = results.read_frame(Path(folder) / "history.parquet")
+  return state, [history[history["step"] <= step]]
+
+
+class _Saver:
+  """Saves state and history into a folder, at most every `SECONDS_PER_SAVE`."""
+
+  def __init__(self, folder: Any, run_config: Any, num_seeds: int, last_step: int):
+    self.folder, self.run_config, self.num_seeds = folder, run_config, num_seeds
+    self.last_step, self.last_time = last_step, time.monotonic()
+
+  def maybe_save(self, step: int, state: TrainState, history: list[pd.DataFrame]) -> None:
+    if _agree(int(time.monotonic() - self.last_time > SECONDS_PER_SAVE)):
+      self.save(step, state, history)
+
+  def save(self, step: int, state: TrainState, history: list[pd.DataFrame]) -> None:
+    if self.folder is None or step == self.last_step:
+      return
+    # History first: a checkpoint must find its own; rows past its step are dropped on resuming.
+    if jax.process_index() == 0:
+      files.write_parquet(pd.concat(history, ignore_index=True), Path(self.folder) / "history.parquet")
+    checkpoints.save(self.folder, step, state, config=self.run_config)
+    self.last_step, self.last_time = step, time.monotonic()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+  """Collects SIGINT and SIGTERM in the list that it gives; a second signal acts at once."""
+  received: list[int] = []
+  previous: dict[int, Any] = {}
+
+  def restore() -> None:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+  def receive(number: int, frame: Any) -> None:
+    del frame
+    received.append(number)
+    logging.warning("signal %d: saving after this chunk; once more stops at once", number)
+    restore()
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    with contextlib.suppress(ValueError):  # not in the main thread: then signals are not ours to take
+      previous[number] = signal.signal(number, receive)
+  try:
+    yield received
+  finally:
+    restore()

@@ -1,0 +1,103 @@
+"""From a function of one seed to many seeds over all devices of all processes: the only place that knows of seeds.
+
+Seeds are split over the mesh axis `seed` by `shard_map`, so that a device runs its own seeds and no others; on a device
+they run by `vmap` or `lax.map`. A second mesh axis `data` splits the batch of one big student.
+
+Shapes: S seeds, the leading axis of every mapped leaf.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from loopjax.config import require
+
+SEED, DATA = "seed", "data"
+
+
+def use_all_cores() -> None:
+  """One simulated device per core where jax runs on the CPU, unless the user chose; call before the first use of jax.
+
+  A core then runs seeds of its own without waiting for the others inside every operation.
+  """
+  if "JAX_NUM_CPU_DEVICES" not in os.environ and "xla_force_host_platform_device_count" not in os.environ.get(
+    "XLA_FLAGS", ""
+  ):
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def initialize_distributed() -> None:
+  """Joins the other processes where the usual environment (a coordinator's address, SLURM, Open MPI) names several."""
+  counts = (os.environ.get(name, "1") for name in ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+  if any(int(count) > 1 for count in counts):
+    jax.distributed.initialize()
+
+
+def device_mesh(num_data: int = 1) -> Mesh:
+  """All devices as a mesh [seed, data]; raises `ValueError` where `num_data` does not divide their number."""
+  num_devices = jax.device_count()
+  require(num_data >= 1 and num_devices % num_data == 0, "num_data", num_data, f"a divisor of {num_devices} devices")
+  return jax.make_mesh((num_devices // num_data, num_data), (SEED, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def place(tree: Any, mesh: Mesh) -> Any:
+  """Puts `tree` [S, ...] on the mesh, seeds over devices. S is first padded to a multiple of the devices.
+
+  The padding repeats the last seed; `to_host` cuts it off again.
+  """
+  num_devices = mesh.shape[SEED]
+  sharding = NamedSharding(mesh, PartitionSpec(SEED))
+
+  def pad(leaf: jax.Array) -> jax.Array:
+    missing = -leaf.shape[0] % num_devices
+    return jnp.concatenate([leaf] + [leaf[-1:]] * missing) if missing else leaf
+
+  return jax.device_put(jax.tree.map(pad, tree), sharding)
+
+
+def to_host(tree: Any, num_seeds: int) -> Any:
+  """The first `num_seeds` of every leaf as NumPy arrays, on every process."""
+  if jax.process_count() > 1:
+    tree = multihost_utils.process_allgather(tree, tiled=True)
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_seeds], tree)
+
+
+def map_seeds(
+  function: Callable[..., Any], mesh: Mesh, *, seeds_per_batch: int | None = None, donate: bool = False
+) -> Callable[..., Any]:
+  """Maps `function(mapped, *shared)` over the seeds of `mapped` [S, ...]; compiled, each device running its own seeds.
+
+  Args:
+    function: of one seed. May use the mesh axis `data`; its results must then agree over that axis.
+    mesh: from `device_mesh`.
+    seeds_per_batch: seeds that a device runs at once by `vmap`; the batches follow each other. By default 1 on a CPU,
+      where `vmap` turns matrix products into slower batched ones, and all on accelerators.
+    donate: whether the memory of `mapped` may be used for the results.
+  """
+  if seeds_per_batch is None and jax.default_backend() == "cpu":
+    seeds_per_batch = 1
+
+  def local(mapped: Any, *shared: Any) -> Any:
+    def one(seed: Any) -> Any:
+      return function(seed, *shared)
+
+    if seeds_per_batch is None:
+      return jax.vmap(one)(mapped)
+    return jax.lax.map(one, mapped, batch_size=None if seeds_per_batch == 1 else seeds_per_batch)
+
+  # check_vma=False: with it, gradients of parameters created inside would be summed over devices without a word.
+  def sharded(mapped: Any, *shared: Any) -> Any:
+    specs = (PartitionSpec(SEED), *(PartitionSpec() for _ in shared))
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(SEED), check_vma=False)(
+      mapped, *shared
+    )
+
+  return jax.jit(sharded, donate_argnums=(0,) if donate else ())

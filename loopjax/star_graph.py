@@ -1,0 +1,135 @@
+"""The star graph G(n, l), its node numbering, and the sampler of labelled graphs.
+
+G(n, l) is a start s, a root r and n chains c[i, 1..l]: s - r, r - c[i, 1], c[i, j] - c[i, j + 1]. A *node* is a number
+in [0, N) that says where in the graph one is; a *label* is the token, in [0, V), that the student sees in its place.
+Labels are drawn afresh for every example, so the graph must be read from the prompt.
+
+Nodes: s = 0, r = 1, c[i, j] = 2 + i * l + (j - 1). Hence every node but s has one parent, edge k leads to node k + 1,
+and one step along a chain adds 1.
+
+Shapes: N nodes, E = N - 1 edges, C = n children of the root, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loopjax.config import require
+
+START = 0
+ROOT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StarGraph:
+  """The task: graph, teacher and prompt. Sizes are static; probabilities and margins are passed on as traced values.
+
+  Attributes:
+    num_chains: n, the number of children of the root.
+    chain_length: l, the nodes of a chain.
+    vocabulary_size: V, the labels to draw from.
+    max_steps: the nodes after which the environment cuts a walk; s counts.
+    reset_prob: the teacher's probability of going back to s, at the root and at inner chain nodes.
+    explore_prob: at the root, the probability that a move to a child is drawn from the exploration distribution.
+    visited_margin: margin of the exploration distribution against children already visited.
+    goal_margin: margin of the exploration distribution towards the goal's child; excludes `visited_margin`.
+    encoding: `edge` (one position per edge) or `flat` (parent and child as two positions).
+    goal_hidden: whether the prompt leaves the goal out.
+  """
+
+  num_chains: int = 5
+  chain_length: int = 3
+  vocabulary_size: int = 32
+  max_steps: int = 128
+  reset_prob: float = 0.3
+  explore_prob: float = 0.0
+  visited_margin: float = 0.0
+  goal_margin: float = 0.0
+  encoding: str = "edge"
+  goal_hidden: bool = False
+
+  def __post_init__(self) -> None:
+    n = self.num_chains
+    require(n >= 1, "task.num_chains", n, "at least 1")
+    require(self.chain_length >= 1, "task.chain_length", self.chain_length, "at least 1")
+    require(
+      self.vocabulary_size >= self.num_nodes,
+      "task.vocabulary_size",
+      self.vocabulary_size,
+      f"at least the number of nodes, {self.num_nodes}",
+    )
+    shortest = self.chain_length + 2
+    require(self.max_steps >= shortest, "task.max_steps", self.max_steps, f"at least {shortest}, the way to the goal")
+    require(0 <= self.reset_prob < 1, "task.reset_prob", self.reset_prob, "in [0, 1)")
+    require(0 <= self.explore_prob <= 1, "task.explore_prob", self.explore_prob, "in [0, 1]")
+    require(self.visited_margin >= 0, "task.visited_margin", self.visited_margin, "at least 0")
+    require(
+      0 <= self.goal_margin <= 1 - 1 / n, "task.goal_margin", self.goal_margin, f"in [0, 1 - 1/n] = [0, {1 - 1 / n:g}]"
+    )
+    require(
+      self.goal_margin == 0 or self.visited_margin == 0,
+      "task.goal_margin",
+      self.goal_margin,
+      f"0 where task.visited_margin={self.visited_margin:g} is set: the margins exclude each other",
+    )
+    require(self.encoding in ("edge", "flat"), "task.encoding", self.encoding, "'edge' or 'flat'")
+
+  def check_prefers_forward(self) -> None:
+    """Raises `ValueError` where the teacher itself prefers the reset to the goal's child: then looping is optimal."""
+    e, n = self.explore_prob, self.num_chains
+    forward = (1 - self.reset_prob) * (1 - e + e / n)
+    require(
+      forward > self.reset_prob,
+      "task.reset_prob",
+      self.reset_prob,
+      f"below {forward:.4g}, the teacher's probability of the goal's child: else the teacher prefers the reset",
+    )
+
+  @property
+  def num_nodes(self) -> int:
+    return 2 + self.num_chains * self.chain_length
+
+  @property
+  def num_edges(self) -> int:
+    return self.num_nodes - 1
+
+
+def children(task: StarGraph) -> np.ndarray:
+  """The nodes c[i, 1], [C]."""
+  return 2 + task.chain_length * np.arange(task.num_chains)
+
+
+def parents(task: StarGraph) -> np.ndarray:
+  """The parent of every node, [N]; -1 for s."""
+  parent = np.arange(task.num_nodes) - 1
+  parent[children(task)] = ROOT
+  return parent
+
+
+def goal_node(task: StarGraph, goal_chain: jax.Array) -> jax.Array:
+  """The leaf of the chain `goal_chain`, any shape."""
+  return 1 + task.chain_length * (goal_chain + 1)
+
+
+class Graph(NamedTuple):
+  """One labelled graph: `labels` [N] of the nodes; `edge_order` [E], the edges as the prompt lists them."""
+
+  labels: jax.Array
+  edge_order: jax.Array
+
+
+def sample_graph(task: StarGraph, key: jax.Array) -> Graph:
+  """Labels without repetition and a random order of the edges."""
+  label_key, order_key = jax.random.split(key)
+  labels = jax.random.permutation(label_key, task.vocabulary_size)[: task.num_nodes]
+  return Graph(labels=labels, edge_order=jax.random.permutation(order_key, task.num_edges))
+
+
+def sample_goal(task: StarGraph, key: jax.Array) -> jax.Array:
+  """The goal's chain, uniform, scalar."""
+  return jax.random.randint(key, (), 0, task.num_chains, dtype=jnp.int32)

@@ -1,0 +1,213 @@
+"""The teacher: its next-node probabilities given the walk so far, and the sampler of its walks.
+
+At s the teacher goes to r. At r it goes back to s with `reset_prob`, else to a child: with `explore_prob` one drawn
+from the exploration distribution, else the goal's. At a chain node it goes back to s with `reset_prob`, else forward;
+at a leaf that is not the goal, to s. The environment ends the walk at the goal or after `max_steps` nodes.
+
+The walk so far enters through the current node and the set of visited children (a child is visited from the moment it
+is entered; visits persist through resets). Analyses ask the same function for p_v that the sampler draws from.
+
+Shapes: N nodes, C children of the root, W nodes of a walk, L positions of a stream.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from loopjax import star_graph
+from loopjax.star_graph import ROOT, START, StarGraph
+
+PADDING = -1  # the node after the end of a walk
+
+
+class TeacherProbabilities(NamedTuple):
+  """The task's probabilities and margins as traced scalars, so that one compiled program serves a grid of them."""
+
+  reset_prob: jax.Array
+  explore_prob: jax.Array
+  visited_margin: jax.Array
+  goal_margin: jax.Array
+
+
+def teacher_probabilities(task: StarGraph) -> TeacherProbabilities:
+  """The probabilities and margins of `task`, as float32 scalars."""
+  return TeacherProbabilities(*(jnp.float32(getattr(task, name)) for name in TeacherProbabilities._fields))
+
+
+def exploration_distribution(
+  task: StarGraph, probabilities: TeacherProbabilities, goal_chain: jax.Array, visited: jax.Array
+) -> jax.Array:
+  """The distribution over children that exploration draws from, [C], given `visited` [C] bool.
+
+  With `visited_margin` m and k visited children an unvisited child has u = min((1 + m k)/n, 1/(n - k)), a visited one
+  what is left, split evenly (k = n: uniform). With `goal_margin` m the goal's child has 1/n + m, the others the rest.
+  A child that a margin leaves nothing has exactly 0: 1 minus a sum that rounding keeps from 1 would leave it 1e-8.
+  """
+  n = task.num_chains
+  k = jnp.sum(visited)
+  unvisited = jnp.minimum((1 + probabilities.visited_margin * k) / n, 1 / jnp.maximum(n - k, 1))
+  # (1 - (n - k) (1 + m k)/n)/k, multiplied out; 0 from (1 + m k)(n - k) = n on, where the unvisited take it all.
+  rest = jnp.maximum(1 - probabilities.visited_margin * (n - k), 0) / n
+  by_visits = jnp.where(visited, rest, unvisited)
+
+  is_goal = jnp.arange(n) == goal_chain
+  others = jnp.maximum((1 - 1 / n) - probabilities.goal_margin, 0) / max(n - 1, 1)
+  by_goal = jnp.where(is_goal, 1 / n + probabilities.goal_margin, others)
+  return jnp.where(probabilities.goal_margin > 0, by_goal, by_visits)
+
+
+def child_probabilities(
+  task: StarGraph, probabilities: TeacherProbabilities, goal_chain: jax.Array, visited: jax.Array
+) -> jax.Array:
+  """The teacher's probabilities of the children at the root, [C]; they sum to 1 - reset_prob."""
+  explore = exploration_distribution(task, probabilities, goal_chain, visited)
+  is_goal = jnp.arange(task.num_chains) == goal_chain
+  mixed = probabilities.explore_prob * explore + (1 - probabilities.explore_prob) * is_goal
+  return (1 - probabilities.reset_prob) * mixed
+
+
+def next_node_probabilities(
+  task: StarGraph, probabilities: TeacherProbabilities, goal_chain: jax.Array, node: jax.Array, visited: jax.Array
+) -> jax.Array:
+  """The teacher's distribution over the next node, [N].
+
+  Args:
+    task: the task; only its sizes are read.
+    probabilities: the teacher's probabilities, traced.
+    goal_chain: the goal's chain, scalar.
+    node: the current node, scalar. At the goal, where walks end, the answer is that of any leaf.
+    visited: [C] bool, the children entered so far.
+  """
+  nodes = jnp.arange(task.num_nodes)
+  is_leaf = (node > ROOT) & ((node - 1) % task.chain_length == 0)
+  reset = jnp.where(node == START, 0.0, jnp.where(is_leaf, 1.0, probabilities.reset_prob))
+  forward = jnp.where(is_leaf, 0.0, (1 - reset) * (nodes == node + 1))
+  to_children = child_probabilities(task, probabilities, goal_chain, visited)
+  at_root = jnp.zeros(task.num_nodes).at[star_graph.children(task)].set(to_children)
+  return reset * (nodes == START) + jnp.where(node == ROOT, at_root, forward)
+
+
+def entered(task: StarGraph, node: jax.Array) -> jax.Array:
+  """Which child `node` is, [..., C] bool; none for other nodes."""
+  return node[..., None] == star_graph.children(task).reshape((1,) * node.ndim + (-1,))
+
+
+def visited_children(task: StarGraph, walk: jax.Array) -> jax.Array:
+  """For each position of `walk` [..., W], the children entered up to and including it, [..., W, C] bool."""
+  return jnp.cumsum(entered(task, walk), axis=-2) > 0
+
+
+def valid_moves(task: StarGraph, probabilities: TeacherProbabilities, walk: jax.Array) -> jax.Array:
+  """Which moves of `walk` [..., W] are valid, [..., W - 1] bool: parent -> child, or -> s where the teacher may reset.
+
+  Moves from or to padding count as valid; a node >= N (a label that is not in the graph) makes its moves invalid.
+  """
+  before, after = walk[..., :-1], walk[..., 1:]
+  parent = jnp.asarray(star_graph.parents(task))
+  in_graph = (before < task.num_nodes) & (after < task.num_nodes)
+  to_child = parent[jnp.clip(after, 0, task.num_nodes - 1)] == before
+  is_leaf = (before > ROOT) & ((before - 1) % task.chain_length == 0)
+  may_reset = (before != START) & (is_leaf | (probabilities.reset_prob > 0))
+  is_valid = jnp.where(after == START, may_reset, to_child)
+  return (before == PADDING) | (after == PADDING) | (in_graph & is_valid)
+
+
+class Stream(NamedTuple):
+  """A stream of teacher walks on one graph, end to end: what a student is trained on. All [L].
+
+  Every walk begins with its goal (position -1, unless the task hides goals), then s (position 0).
+
+  Attributes:
+    node: the node at this position; `PADDING` after the last walk.
+    target: the next node of the same walk, what the student must predict.
+    position: the index of `node` in its walk; -1 at the goal.
+    walk: which walk of the stream this is, from 0.
+    goal_chain: the goal of that walk.
+    weight: 1.0 where `target` counts, 0.0 at goals and in the padding.
+  """
+
+  node: jax.Array
+  target: jax.Array
+  position: jax.Array
+  walk: jax.Array
+  goal_chain: jax.Array
+  weight: jax.Array
+
+
+class _WalkState(NamedTuple):
+  node: jax.Array
+  visited: jax.Array
+  position: jax.Array
+  walk: jax.Array
+  goal_chain: jax.Array
+
+
+def _draw(probabilities: jax.Array, uniform: jax.Array) -> jax.Array:
+  """An index drawn from `probabilities` [N] by inverting its cumulative sum at `uniform` in [0, 1)."""
+  cumulative = jnp.cumsum(probabilities)
+  return jnp.sum(cumulative <= uniform * cumulative[-1]).astype(jnp.int32)
+
+
+def _first_position(task: StarGraph) -> int:
+  return 0 if task.goal_hidden else -1
+
+
+def _begin_walk(task: StarGraph, walk: jax.Array, goal_chain: jax.Array) -> _WalkState:
+  node = jnp.int32(START) if task.goal_hidden else star_graph.goal_node(task, goal_chain)
+  visited = jnp.zeros(task.num_chains, bool)
+  return _WalkState(node, visited, jnp.int32(_first_position(task)), walk, goal_chain)
+
+
+def _step(
+  task: StarGraph, probabilities: TeacherProbabilities, state: _WalkState, draws: tuple[jax.Array, jax.Array]
+) -> tuple[_WalkState, Stream]:
+  """One position of a stream: emits it and moves on, to the next node or to the start of the next walk."""
+  uniform, next_goal = draws
+  distribution = next_node_probabilities(task, probabilities, state.goal_chain, state.node, state.visited)
+  is_goal_token = state.position < 0
+  target = jnp.where(is_goal_token, START, _draw(distribution, uniform))
+  emitted = Stream(state.node, target, state.position, state.walk, state.goal_chain, jnp.float32(~is_goal_token))
+
+  moved = state._replace(node=target, visited=state.visited | entered(task, target), position=state.position + 1)
+  at_goal = target == star_graph.goal_node(task, state.goal_chain)
+  is_over = ~is_goal_token & (at_goal | (state.position + 2 >= task.max_steps))
+  fresh = _begin_walk(task, state.walk + 1, next_goal)
+  return jax.tree.map(lambda a, b: jnp.where(is_over, a, b), fresh, moved), emitted
+
+
+def sample_stream(task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, *, length: int) -> Stream:
+  """Independent teacher walks on one graph, each with a goal of its own, end to end until `length` positions are full.
+
+  The last walk is cut by the end of the stream.
+  """
+  first_key, goal_key, move_key = jax.random.split(key, 3)
+  goals = jax.random.randint(goal_key, (length,), 0, task.num_chains, dtype=jnp.int32)
+  draws = (jax.random.uniform(move_key, (length,)), goals)
+  first = _begin_walk(task, jnp.int32(0), star_graph.sample_goal(task, first_key))
+  _, stream = jax.lax.scan(lambda state, x: _step(task, probabilities, state, x), first, draws)
+  return stream
+
+
+def first_walk_only(stream: Stream) -> Stream:
+  """The same stream with all but its first walk turned into padding: one walk a row."""
+  keep = stream.walk == 0
+  return stream._replace(
+    node=jnp.where(keep, stream.node, PADDING),
+    target=jnp.where(keep, stream.target, PADDING),
+    weight=jnp.where(keep, stream.weight, 0.0),
+  )
+
+
+def stream_length(task: StarGraph) -> int:
+  """The positions that the longest walk takes in a stream: its goal, and every node but the last."""
+  return task.max_steps - 1 - _first_position(task)
+
+
+def sample_walk(task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """One teacher walk: nodes [W], W = max_steps, `PADDING` after the end; and its goal's chain, scalar."""
+  stream = first_walk_only(sample_stream(task, probabilities, key, length=stream_length(task)))
+  targets = stream.target[-_first_position(task) :]
+  return jnp.concatenate([jnp.array([START]), targets]), stream.goal_chain[0]

@@ -1,0 +1,33 @@
+"""Exact theory: Proposition 1, the teacher as a Markov chain, and two theoretical learners.
+
+Everything here is float64 on the host. Nothing is shared with `teacher`: sampler and theory check each other.
+"""
+
+from loopjax.theory.bayes import SampledStatistics, bayes_statistics, sample_bayes_walks
+from loopjax.theory.markov_chain import (
+  MarkovChain,
+  Policy,
+  State,
+  WalkStatistics,
+  markov_chain,
+  memoryless_statistics,
+  teacher_statistics,
+)
+from loopjax.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
+
+__all__ = [
+  "MarkovChain",
+  "Policy",
+  "SampledStatistics",
+  "Solution",
+  "State",
+  "WalkStatistics",
+  "argmax_phase",
+  "bayes_statistics",
+  "markov_chain",
+  "memoryless_statistics",
+  "proposition_one",
+  "proposition_threshold",
+  "sample_bayes_walks",
+  "teacher_statistics",
+]

@@ -1,0 +1,274 @@
+"""The teacher and the memoryless learner as Markov chains, exact.
+
+Up to exchange of chains the teacher's walk is a Markov chain on `State`: where it is, how many wrong children it has
+entered, whether the goal's child is among the entered. The transition matrix is iterated max_steps - 1 times. The
+memoryless learner plays the solution of Proposition 1 at every visit to the root, as if the walk told nothing.
+
+Shapes: X states of the chain, K kinds of action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from loopjax.config import require
+from loopjax.star_graph import StarGraph
+from loopjax.theory.proposition import check_temperature, proposition_one, temper
+
+_ROUNDING = 1e-12  # what is left below this after a subtraction is 0: at high temperature 1e-17 would not stay small
+
+
+@dataclasses.dataclass(frozen=True)
+class WalkStatistics:
+  """Means over walks under the cut at max_steps; `successful_` means over the walks that reach the goal, else NaN.
+
+  Attributes:
+    accuracy: the probability that the goal is reached.
+    loop_count: returns to s.
+    response_length: nodes up to and with the goal, or max_steps if cut; s counts.
+    root_loop_share: the share of a walk's nodes in the union of its (s, r, s) windows (the mean of the ratio).
+    distinct_children: distinct children of the root entered.
+    revisits: entries into a child entered before.
+    successful_length: response length of successful walks.
+    successful_loop_count: loop count of successful walks.
+  """
+
+  accuracy: float
+  loop_count: float
+  response_length: float
+  root_loop_share: float
+  distinct_children: float
+  revisits: float
+  successful_length: float
+  successful_loop_count: float
+
+
+# The teacher's moves at the root.
+
+
+class ChildProbabilities(NamedTuple):
+  """The teacher's probability of an unvisited and of a visited child, and what the goal's child gets on top."""
+
+  unvisited: np.ndarray
+  visited: np.ndarray
+  goal_bonus: float
+
+
+def _exploration(task: StarGraph, num_visited: ArrayLike) -> tuple[np.ndarray, np.ndarray, float]:
+  """The exploration distribution, as in `ChildProbabilities`, given how many children are visited (any shape)."""
+  n, k = task.num_chains, np.asarray(num_visited)
+  if task.goal_margin > 0:
+    other = 1 - 1 / n - task.goal_margin
+    other = other / (n - 1) if other > _ROUNDING else 0.0
+    others = np.full(k.shape, other)
+    return others, others, 1 / n + task.goal_margin - other
+  unvisited = np.minimum((1 + task.visited_margin * k) / n, 1 / np.maximum(n - k, 1))
+  rest = 1 - (n - k) * unvisited  # 1 at k = n, so that all visited is uniform again
+  return unvisited, np.where(rest > _ROUNDING, rest, 0) / np.maximum(k, 1), 0.0
+
+
+def child_probabilities(task: StarGraph, num_visited: ArrayLike) -> ChildProbabilities:
+  """The teacher's move to a child: `explore_prob` of the exploration distribution, the rest on the goal's child."""
+  e, forward = task.explore_prob, 1 - task.reset_prob
+  unvisited, visited, bonus = _exploration(task, num_visited)
+  return ChildProbabilities(forward * e * unvisited, forward * e * visited, forward * (1 - e + e * bonus))
+
+
+# A policy gives, for the task, the number of wrong children visited and whether the goal's child is visited, the
+# probability (up to a factor) of a reset, of the goal's child, of one visited and of one unvisited wrong child.
+Policy = Callable[[StarGraph, int, bool], list[float]]
+
+
+def _teacher_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
+  unvisited, visited, bonus = child_probabilities(task, wrong_visited + goal_visited)
+  goal_child = (visited if goal_visited else unvisited) + bonus
+  return [task.reset_prob, float(goal_child), float(visited), float(unvisited)]
+
+
+def _memoryless_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
+  cycle, child = proposition_one(task.reset_prob, task.num_chains)
+  return [float(cycle)] + 3 * [float(child)]
+
+
+def _cycle_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
+  return [1, 0, 0, 0]
+
+
+def _goal_child_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
+  return [0, 1, 0, 0]
+
+
+def _same_wrong_child_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
+  return [0, 0, 1, 0] if wrong_visited else [0, 0, 0, 1]
+
+
+# The Markov chain.
+
+
+class State(NamedTuple):
+  """A state of the chain. Children count as visited from the moment they are entered.
+
+  Attributes:
+    place: `start`, `root`, or the chain one is in, `goal` or `wrong`.
+    depth: j in 1..l in a chain, else 0.
+    wrong_visited: the number of distinct wrong children visited.
+    goal_visited: whether the goal's child is visited.
+    start_covered: at s and at the r after it, whether that s closed an (s, r, s) window, so that a window that follows
+      directly covers two nodes more instead of three.
+  """
+
+  place: str
+  depth: int = 0
+  wrong_visited: int = 0
+  goal_visited: bool = False
+  start_covered: bool = False
+
+
+def _root_moves(task: StarGraph, state: State, policy: Policy, temperature: float) -> list[tuple[State, float]]:
+  k = state.wrong_visited
+  count = np.array([1, 1, k, task.num_chains - 1 - k])
+  each = np.array(policy(task, k, state.goal_visited), float)
+  chain = state._replace(depth=1, start_covered=False)
+  targets = [
+    state._replace(place="start", start_covered=True),
+    chain._replace(place="goal", goal_visited=True),
+    chain._replace(place="wrong"),
+    chain._replace(place="wrong", wrong_visited=k + 1),
+  ]
+  return list(zip(targets, count * temper(each, count, temperature), strict=True))
+
+
+def _moves(task: StarGraph, state: State, policy: Policy, temperature: float) -> list[tuple[State, float]]:
+  """The states that may follow `state` and their probabilities; none at the goal, where walks end."""
+  if state.place == "start":
+    return [(state._replace(place="root"), 1.0)]
+  if state.place == "root":
+    return _root_moves(task, state, policy, temperature)
+  back = state._replace(place="start", depth=0)
+  if state.depth == task.chain_length:
+    return [] if state.place == "goal" else [(back, 1.0)]
+  reset, forward = temper(np.array([task.reset_prob, 1 - task.reset_prob]), np.ones(2), temperature)
+  return [(back, reset), (state._replace(depth=state.depth + 1), forward)]
+
+
+def _gains(state: State, target: State) -> tuple[int, int, int, int]:
+  """What the move adds to: loops, nodes covered by root loops, distinct children, revisits."""
+  is_loop = target.place == "start"
+  is_root_loop = is_loop and state.place == "root"
+  covered = (2 if state.start_covered else 3) if is_root_loop else 0
+  is_entry = state.place == "root" and not is_loop
+  is_new = (state.wrong_visited, state.goal_visited) != (target.wrong_visited, target.goal_visited)
+  return int(is_loop), covered, int(is_entry and is_new), int(is_entry and not is_new)
+
+
+class MarkovChain(NamedTuple):
+  """The chain over the states reachable from `states[0]`, the walk's first node.
+
+  Attributes:
+    states: the X states.
+    transition: [X, X] sparse; row x holds the probabilities of the states that follow x. Rows of goal states are empty.
+    gains: four sparse [X, X], the transition matrix times what the move adds to each measure (order of `_gains`).
+    at_goal: [X] bool, the states in which the walk has ended.
+  """
+
+  states: list[State]
+  transition: sparse.csr_array
+  gains: list[sparse.csr_array]
+  at_goal: np.ndarray
+
+
+def markov_chain(task: StarGraph, policy: Policy = _teacher_policy, temperature: float = 1.0) -> MarkovChain:
+  """Enumerates the states reachable under `policy` at the root and the teacher's chain moves, all at `temperature`."""
+  check_temperature(temperature)
+  states, index, entries = [State("start")], {State("start"): 0}, []
+  for source, state in enumerate(states):  # `states` grows as it is read
+    for target, probability in _moves(task, state, policy, temperature):
+      if probability > 0:
+        if target not in index:
+          index[target] = len(states)
+          states.append(target)
+        entries.append((source, index[target], probability, *_gains(state, target)))
+  source, target, probability, *gains = np.array(entries).T
+  place = (source.astype(int), target.astype(int))
+  matrices = [sparse.csr_array((probability * x, place), shape=(len(states),) * 2) for x in [1, *gains]]
+  at_goal = np.array([x.place == "goal" and x.depth == task.chain_length for x in states])
+  return MarkovChain(states, matrices[0], matrices[1:], at_goal)
+
+
+def _ended(mass: np.ndarray, totals: np.ndarray, length: int) -> np.ndarray:
+  """Walks that end with `length` nodes: their probability times 1, loops, length, share, distinct, revisits, [6]."""
+  probability = mass.sum()
+  loops, covered, distinct, revisits = totals.sum(axis=0)
+  return np.array([probability, loops, length * probability, covered / length, distinct, revisits])
+
+
+def _expectations(task: StarGraph, policy: Policy, temperature: float) -> np.ndarray:
+  """The sums of `_ended` over successful walks (row 0) and over cut walks (row 1), [2, 6].
+
+  Iterated are the mass [X] of each state and, for each measure, its expectation on the event of being there, [X, 4]:
+  a walk's length is known at the step at which it ends, so the mean of the ratio covered / length is exact.
+  """
+  chain = markov_chain(task, policy, temperature)
+  mass = np.eye(len(chain.states))[0]
+  totals = np.zeros((len(chain.states), len(chain.gains)))
+  successful = np.zeros(6)
+  for length in range(2, task.max_steps + 1):
+    totals = chain.transition.T @ totals + np.stack([gain.T @ mass for gain in chain.gains], axis=1)
+    mass = chain.transition.T @ mass
+    successful += _ended(mass[chain.at_goal], totals[chain.at_goal], length)
+  return np.stack([successful, _ended(mass[~chain.at_goal], totals[~chain.at_goal], task.max_steps)])
+
+
+def _statistics(expectations: np.ndarray) -> WalkStatistics:
+  """Reads the statistics off `_expectations`, or off a mixture of them."""
+  accuracy = expectations[0, 0]
+  _, *means = expectations.sum(axis=0)
+  given_success = expectations[0] / accuracy if accuracy > 0 else np.full(6, np.nan)
+  return WalkStatistics(*map(float, [accuracy, *means, given_success[2], given_success[1]]))
+
+
+def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
+  """The exact walk statistics of the teacher.
+
+  Args:
+    task: the task, with the teacher's probabilities and margins.
+    temperature: T; every next-node probability is raised to 1/T and renormalised, at chain nodes too, as in a
+      student's rollouts: a greedy walk never resets there if `reset_prob` < 1/2. 0 is greedy, ties split evenly.
+
+  Raises:
+    ValueError: the temperature is negative or not finite.
+  """
+  return _statistics(_expectations(task, _teacher_policy, temperature))
+
+
+def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: str = "fresh") -> WalkStatistics:
+  """The exact walk statistics of the learner that plays Proposition 1's solution at every visit to the root.
+
+  At the root it resets with `reset_prob` and enters each child with (1 - reset_prob)/n, whatever the walk has shown; in
+  chains it is the teacher. Where the cycle is the argmax, T = 0 repeats s - r - s for ever.
+
+  Args:
+    task: the task; exploration and its margins do not matter, as they do not to the Proposition.
+    temperature: T, as in `teacher_statistics`.
+    ties: at T = 0, where all children tie: `fresh` draws one anew at every visit; `frozen` draws one for the graph and
+      keeps to it. (On the line p = 1/(n + 1) the cycle is one of the tied actions.)
+
+  Raises:
+    ValueError: an argument is out of its range, or ties are frozen at T > 0, where there are none.
+  """
+  require(ties in ("fresh", "frozen"), "ties", ties, "'fresh' or 'frozen'")
+  may_freeze = temperature == 0
+  require(may_freeze or ties == "fresh", "ties", ties, f"'fresh' where temperature={temperature!r} is not 0")
+  if ties == "fresh":
+    return _statistics(_expectations(task, _memoryless_policy, temperature))
+  cycle, child = proposition_one(task.reset_prob, task.num_chains, temperature=0.0)
+  policies = [_cycle_policy, _goal_child_policy, _same_wrong_child_policy]
+  weights = [cycle, child, (task.num_chains - 1) * child]
+  mixture = zip(weights, policies, strict=True)
+  return _statistics(sum(weight * _expectations(task, policy, 0.0) for weight, policy in mixture if weight > 0))

@@ -1,0 +1,206 @@
+"""Training one student: state, objective, optimiser, one step, a chunk of steps. Pure; knows nothing of seeds.
+
+An `Objective` is what a remedy or a curriculum supplies: how to sample a training row, and the loss of a batch. Data
+are a function of (data key, step, example), so resuming needs no iterator and splitting a batch over devices does not
+change it.
+
+Shapes: B rows of a batch, R streams, L stream positions, V vocabulary, W nodes of a walk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from loopjax import encoding, teacher, transformer
+from loopjax.config import require
+from loopjax.star_graph import StarGraph
+from loopjax.teacher import TeacherProbabilities
+from loopjax.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How a student is trained.
+
+  Attributes:
+    num_steps: optimiser steps.
+    rows_per_step: B, graphs in a batch.
+    streams_per_row: R, streams of walks on each graph.
+    stream_length: L, positions of a stream; 0 stands for the longest walk's.
+    packed: whether a stream holds walk after walk; else one walk and padding.
+    learning_rate: the peak, reached after `warmup_steps`; a cosine then takes it to zero at `num_steps`.
+    warmup_steps: steps of linear warm-up.
+    weight_decay: AdamW's, on matrices alone.
+    clip_norm: gradients are clipped to this global norm.
+  """
+
+  num_steps: int = 2_000
+  rows_per_step: int = 64
+  streams_per_row: int = 1
+  stream_length: int = 0
+  packed: bool = True
+  learning_rate: float = 3e-3
+  warmup_steps: int = 100
+  weight_decay: float = 0.01
+  clip_norm: float = 1.0
+
+  def __post_init__(self) -> None:
+    for name in ("num_steps", "rows_per_step", "streams_per_row"):
+      require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+    for name in ("stream_length", "warmup_steps", "weight_decay"):
+      require(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "at least 0")
+    for name in ("learning_rate", "clip_norm"):
+      require(getattr(self, name) > 0, f"training.{name}", getattr(self, name), "above 0")
+
+  def length(self, task: StarGraph) -> int:
+    """L for this task; raises `ValueError` where the longest walk would not fit into a stream."""
+    longest = teacher.stream_length(task)
+    length = self.stream_length or longest
+    require(length >= longest, "training.stream_length", length, f"at least {longest} positions for the longest walk")
+    return length
+
+
+class TrainState(NamedTuple):
+  """One student in training; mapped over seeds every leaf has a leading axis S.
+
+  Attributes:
+    step: int32, the steps taken.
+    params: parameters, float32.
+    opt_state: the optimiser's.
+    key: typed key from which all data follow.
+    extra: what the objective carries: the teacher's probabilities, a curriculum's state.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  key: jax.Array
+  extra: Any
+
+
+class Metrics(NamedTuple):
+  """One step's scalars: mean loss in nats per trained position, gradient norm before clipping, trained positions."""
+
+  loss: jax.Array
+  gradient_norm: jax.Array
+  trained_positions: jax.Array
+
+
+class Objective(NamedTuple):
+  """What is trained for.
+
+  Attributes:
+    sample: (key, extra) -> one training row.
+    loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra); the mean is their ratio.
+  """
+
+  sample: Callable[[jax.Array, Any], encoding.Row]
+  loss: Callable[[Any, encoding.Row, jax.Array, Any], tuple[jax.Array, jax.Array, Any]]
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """-log q(target) in nats: logits [..., V], targets [...] -> [...]."""
+  one_hot = jax.nn.one_hot(targets, logits.shape[-1])  # a gather's gradient would be a scatter, which is slow
+  return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * one_hot, axis=-1)
+
+
+def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> Objective:
+  """Maximum likelihood on teacher walks; `extra` holds the `TeacherProbabilities`. Loss on walk positions alone."""
+  length = training.length(task)
+
+  def sample(key: jax.Array, probabilities: TeacherProbabilities) -> encoding.Row:
+    return encoding.sample_row(
+      task, probabilities, key, num_streams=training.streams_per_row, length=length, packed=training.packed
+    )
+
+  def loss(
+    params: Any, batch: encoding.Row, key: jax.Array, probabilities: TeacherProbabilities
+  ) -> tuple[jax.Array, jax.Array, TeacherProbabilities]:
+    del key
+    logits = transformer.apply(model, task, params, batch).logits
+    return jnp.sum(cross_entropy(logits, batch.targets) * batch.weights), jnp.sum(batch.weights), probabilities
+
+  return Objective(sample, loss)
+
+
+def make_optimizer(training: Training) -> optax.GradientTransformation:
+  """AdamW after clipping, with warm-up and cosine."""
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0, training.learning_rate, training.warmup_steps, max(training.num_steps, training.warmup_steps + 1)
+  )
+
+  def decayed(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+  adamw = optax.adamw(schedule, b2=0.98, weight_decay=training.weight_decay, mask=decayed)
+  return optax.chain(optax.clip_by_global_norm(training.clip_norm), adamw)
+
+
+def init(task: StarGraph, model: Transformer, training: Training, key: jax.Array, extra: Any) -> TrainState:
+  """A fresh student from one typed key; `extra` is the objective's initial extra state."""
+  params_key, data_key = jax.random.split(key)
+  params = transformer.init_params(model, task, params_key)
+  return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, extra)
+
+
+def _sample_batch(
+  objective: Objective, state: TrainState, key: jax.Array, rows: int, data_axis: str | None
+) -> encoding.Row:
+  """This device's share of the step's batch: example i comes from fold_in(key, i), whatever device draws it."""
+  first: int | jax.Array = 0
+  if data_axis is not None:
+    rows //= jax.lax.axis_size(data_axis)
+    first = jax.lax.axis_index(data_axis) * rows
+  keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(rows))
+  return jax.vmap(lambda k: objective.sample(k, state.extra))(keys)
+
+
+def train_step(
+  objective: Objective, training: Training, state: TrainState, *, data_axis: str | None = None
+) -> tuple[TrainState, Metrics]:
+  """One optimiser step; with `data_axis` the batch is split over that mesh axis and gradients are summed over it."""
+  batch_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+  batch = _sample_batch(objective, state, batch_key, training.rows_per_step, data_axis)
+
+  def total_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    total, weight, extra = objective.loss(params, batch, loss_key, state.extra)
+    return total, (weight, extra)
+
+  (total, (weight, extra)), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+  if data_axis is not None:
+    total, weight, gradients = jax.lax.psum((total, weight, gradients), data_axis)
+  weight = jnp.maximum(weight, 1.0)
+  gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
+  updates, opt_state = make_optimizer(training).update(gradients, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  metrics = Metrics(total / weight, optax.global_norm(gradients), weight)
+  return TrainState(state.step + 1, params, opt_state, state.key, extra), metrics
+
+
+def run_chunk(
+  objective: Objective, training: Training, state: TrainState, num_steps: jax.Array, *, data_axis: str | None = None
+) -> tuple[TrainState, Metrics]:
+  """`num_steps` (traced, so that one program serves every length) steps, and the mean of their metrics."""
+
+  def step(_: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+    state, sums = carry
+    state, metrics = train_step(objective, training, state, data_axis=data_axis)
+    return state, jax.tree.map(jnp.add, sums, metrics)
+
+  zeros = Metrics(*(jnp.float32(0.0) for _ in Metrics._fields))
+  state, sums = jax.lax.fori_loop(0, num_steps, step, (state, zeros))
+  return state, jax.tree.map(lambda total: total / num_steps, sums)
+
+
+def position_histogram(task: StarGraph, objective: Objective, key: jax.Array, extra: Any, rows: int) -> jax.Array:
+  """Share of the trained positions by position in the walk, [W - 1], over `rows` sampled rows."""
+  batch = jax.vmap(lambda k: objective.sample(k, extra))(jax.random.split(key, rows))
+  first = encoding.prompt_length(task) + teacher.stream_length(task) - (task.max_steps - 1)
+  counts = jnp.zeros(task.max_steps - 1).at[batch.positions - first].add(batch.weights, mode="drop")
+  return counts / jnp.sum(counts)

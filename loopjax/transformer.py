@@ -1,0 +1,314 @@
+"""The student: a decoder-only Flax transformer over rows of a prompt and R streams (see `encoding`).
+
+A layer is pre-norm attention and a squared-ReLU MLP. The prompt is read on its own, once; its keys and values then
+serve all streams of the row, in training as in decoding. Layers are scanned, so compile time does not grow with depth.
+
+Shapes: B batch, P prompt positions, R streams, L positions read in this call, K positions that can be attended to in
+the stream (K = L, or the cache's length), M layers, H heads, F = D / H, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from loopjax import encoding
+from loopjax.config import require
+from loopjax.star_graph import StarGraph
+
+MASKED = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Transformer:
+  """The student's architecture.
+
+  Attributes:
+    num_layers: M.
+    num_heads: H; the width is divisible by it.
+    width: D, the residual stream.
+    mlp_ratio: the MLP's hidden width over D.
+    positions: `rotary`, `learned` or `none`.
+    prompt_attention: `causal` or `bidirectional`, of the prompt to itself.
+    matmul_dtype: operands of matrix products, `float32` or `bfloat16`; they accumulate in float32.
+    remat: whether a layer's activations are computed again in the backward pass instead of being kept.
+  """
+
+  num_layers: int = 3
+  num_heads: int = 4
+  width: int = 64
+  mlp_ratio: int = 4
+  positions: str = "rotary"
+  prompt_attention: str = "causal"
+  matmul_dtype: str = "float32"
+  remat: bool = False
+
+  def __post_init__(self) -> None:
+    for name in ("num_layers", "num_heads", "width", "mlp_ratio"):
+      require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+    heads = self.num_heads
+    require(self.width % heads == 0, "model.width", self.width, f"divisible by model.num_heads={heads}")
+    even = self.positions != "rotary" or (self.width // heads) % 2 == 0
+    require(even, "model.width", self.width, f"an even multiple of model.num_heads={heads} for rotary positions")
+    require(self.positions in ("rotary", "learned", "none"), "model.positions", self.positions, "rotary, learned, none")
+    attention = self.prompt_attention
+    require(attention in ("causal", "bidirectional"), "model.prompt_attention", attention, "causal, bidirectional")
+    dtype = self.matmul_dtype
+    require(dtype in ("float32", "bfloat16"), "model.matmul_dtype", dtype, "float32, bfloat16")
+
+
+class KeysValues(NamedTuple):
+  """Keys and values of every layer, [M, B, H, P, F] of a prompt or [M, B, R, H, K, F] of streams."""
+
+  keys: jax.Array
+  values: jax.Array
+
+
+class Output(NamedTuple):
+  """What a forward pass gives.
+
+  Attributes:
+    logits: [B, R, L, V].
+    cache: the streams' keys and values, [M, B, R, H, K, F].
+    residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
+    attention: on request, attention weights over prompt, then stream, [M, B, R, H, L, P + K]; else None.
+  """
+
+  logits: jax.Array
+  cache: KeysValues
+  residual: jax.Array | None = None
+  attention: jax.Array | None = None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def matmul(x: jax.Array, kernel: jax.Array, dtype: Any, precision: Any = None) -> jax.Array:
+  """[..., D] x [D, E] -> [..., E] with operands in `dtype`, accumulated in float32, in the backward pass as well.
+
+  Autodiff alone would multiply the float32 cotangent by a bfloat16 operand, off the fast matrix units.
+  """
+  del precision
+  return jnp.einsum("...d,de->...e", x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _matmul_forward(
+  x: jax.Array, kernel: jax.Array, dtype: Any, precision: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return matmul(x, kernel, dtype, precision), (x.astype(dtype), kernel.astype(dtype))
+
+
+def _matmul_backward(
+  dtype: Any, precision: Any, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  del precision
+  x, kernel = residuals
+  cotangent = cotangent.astype(dtype)
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  return product("...e,de->...d", cotangent, kernel), product("...d,...e->de", x, cotangent)
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+class Dense(nn.Module):
+  """A linear map without bias, its product in `dtype`. Weights are normal with deviation `scale` / sqrt(fan in)."""
+
+  features: int
+  dtype: Any
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
+    return matmul(x, self.param("kernel", init, (x.shape[-1], self.features), jnp.float32), self.dtype)
+
+
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+  """Rotary positions (arXiv 2104.09864): turns halves of `x` [B, R, H, L, F] by angles that grow with `positions`."""
+  half = x.shape[-1] // 2
+  frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angle = positions[:, :, None, :, None] * frequency.reshape(1, 1, 1, 1, half)
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  a, b = x[..., :half], x[..., half:]
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def attend(
+  query: jax.Array, own: KeysValues, prompt: KeysValues | None, mask: jax.Array, dtype: Any
+) -> tuple[jax.Array, jax.Array]:
+  """Softmax attention of the streams to the whole prompt and to themselves under `mask`.
+
+  Args:
+    query: [B, R, H, L, F].
+    own: the streams' keys and values, [B, R, H, K, F].
+    prompt: the prompt's, [B, H, P, F]; None while the prompt itself is read.
+    mask: [B or 1, R or 1, L, K] bool, what of the stream may be attended to.
+    dtype: of the products' operands.
+
+  Returns:
+    The mixed values [B, R, H, L, F] and the weights over prompt, then stream, [B, R, H, L, P + K].
+  """
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  query = (query / query.shape[-1] ** 0.5).astype(dtype)
+  scores = product("brhlf,brhkf->brhlk", query, own.keys.astype(dtype))
+  scores = jnp.where(mask[:, :, None], scores, MASKED)
+  if prompt is None:
+    weights = jax.nn.softmax(scores)
+    return product("brhlk,brhkf->brhlf", weights.astype(dtype), own.values.astype(dtype)), weights
+  to_prompt = product("brhlf,bhpf->brhlp", query, prompt.keys.astype(dtype))
+  weights = jax.nn.softmax(jnp.concatenate([to_prompt, scores], axis=-1))
+  over_prompt, over_own = jnp.split(weights.astype(dtype), [prompt.keys.shape[2]], axis=-1)
+  mixed = product("brhlp,bhpf->brhlf", over_prompt, prompt.values.astype(dtype))
+  return mixed + product("brhlk,brhkf->brhlf", over_own, own.values.astype(dtype)), weights
+
+
+class Layer(nn.Module):
+  """One layer. Reads the prompt (`prompt` None, R = 1) or streams, with a cache that it extends or without."""
+
+  config: Transformer
+  with_activations: bool = False
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, prompt: KeysValues | None, cache: KeysValues | None, positions: jax.Array, mask: jax.Array,
+    cache_index: jax.Array | int,
+  ) -> tuple[jax.Array, tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
+    config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
+    dense = functools.partial(Dense, dtype=dtype)
+    normed = nn.RMSNorm(name="attention_norm")(x)
+    projected = dense(3 * config.width, name="query_key_value")(normed)
+    heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
+    query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 3))
+    if config.positions == "rotary":
+      query, keys = rotate(query, positions), rotate(keys, positions)
+    own = KeysValues(keys, values)
+    if cache is not None:
+      write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
+      own = jax.tree.map(write, cache, own)
+    mixed, weights = attend(query, own, prompt, mask, dtype)
+    depth_scale = (2 * config.num_layers) ** -0.5
+    x = x + dense(config.width, scale=depth_scale, name="attention_out")(jnp.swapaxes(mixed, 2, 3).reshape(x.shape))
+    hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
+    x = x + dense(config.width, scale=depth_scale, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
+    return x, (own, (x, weights) if self.with_activations else None)
+
+
+class TransformerModule(nn.Module):
+  """The student as a Flax module; use it through `init_params`, `read_prompt` and `read_streams`."""
+
+  config: Transformer
+  task: StarGraph
+  with_activations: bool = False
+
+  def setup(self) -> None:
+    config, task = self.config, self.task
+    init = nn.initializers.normal(1.0)
+    self.first_embedding = self.param("first_embedding", init, (task.vocabulary_size, config.width))
+    self.second_embedding = self.param("second_embedding", init, (encoding.num_ids(task), config.width))
+    if config.positions == "learned":
+      shape = (encoding.max_positions(task), config.width)
+      self.position_embedding = self.param("position_embedding", nn.initializers.normal(0.1), shape)
+    layer = nn.remat(Layer, prevent_cse=False) if config.remat else Layer
+    self.layers = nn.scan(
+      layer,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
+      length=config.num_layers,
+    )(config, self.with_activations)
+    self.final_norm = nn.RMSNorm()
+    self.head = Dense(task.vocabulary_size, dtype=jnp.dtype(config.matmul_dtype))
+
+  def _embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+    # As matrix products: the gradient of a gather is a scatter, slow on every platform at these sizes.
+    first = jax.nn.one_hot(tokens[..., 0], self.task.vocabulary_size)
+    second = jax.nn.one_hot(tokens[..., 1], encoding.num_ids(self.task))
+    x = first @ self.first_embedding + second @ self.second_embedding
+    return x + self.position_embedding[positions] if self.config.positions == "learned" else x
+
+  def read_prompt(self, prompt: jax.Array) -> KeysValues:
+    length = prompt.shape[1]
+    positions = jnp.arange(length)[None, None]
+    mask = jnp.ones((length, length), bool)
+    mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
+    x = self._embed(prompt[:, None], positions)
+    _, (own, _) = self.layers(x, None, None, positions, mask[None, None], 0)
+    return jax.tree.map(lambda a: a[:, :, 0], own)
+
+  def read_streams(
+    self, inputs: jax.Array, positions: jax.Array, mask: jax.Array, prompt: KeysValues,
+    cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
+  ) -> Output:  # fmt: skip
+    x = self._embed(inputs, positions)
+    x, (own, activations) = self.layers(x, prompt, cache, positions, mask, cache_index)
+    residual, attention = (None, None) if activations is None else activations
+    return Output(self.head(self.final_norm(x)), own, residual, attention)
+
+  def __call__(self, row: encoding.Row) -> Output:
+    mask = segment_mask(row.segments)
+    return self.read_streams(row.inputs, row.positions, mask, self.read_prompt(row.prompt))
+
+
+def segment_mask(segments: jax.Array) -> jax.Array:
+  """Which positions of its stream a position may attend to, [B, R, L, L]: the earlier ones of its own walk."""
+  length = segments.shape[-1]
+  causal = jnp.tril(jnp.ones((length, length), bool))
+  return (segments[..., :, None] == segments[..., None, :]) & causal[None, None]
+
+
+def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
+  """Fresh parameters of one student, float32."""
+  tokens = jnp.zeros((1, 1, 1), jnp.int32)
+  row = encoding.Row(
+    prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),
+    inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
+    positions=tokens, segments=tokens, targets=tokens, weights=tokens, nodes=tokens,
+  )  # fmt: skip
+  return TransformerModule(config, task).init(key, row)["params"]
+
+
+def apply(config: Transformer, task: StarGraph, params: Any, row: encoding.Row, *, activations: bool = False) -> Output:
+  """The full forward pass of a batch of rows: logits at every stream position, none on the prompt.
+
+  Args:
+    config: the student's architecture.
+    task: the task; its sizes.
+    params: parameters of one student.
+    row: fields with a leading batch axis B.
+    activations: whether to return residual stream and attention weights as well.
+  """
+  return cast(Output, TransformerModule(config, task, activations).apply({"params": params}, row))
+
+
+def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.Array) -> KeysValues:
+  """Keys and values of the prompts [B, P, 2], for `decode_step`: computed once, shared by all rollouts of a graph."""
+  module = TransformerModule(config, task)
+  return cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt"))
+
+
+def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> KeysValues:
+  """A cache for rollouts of `length` positions, [M, B, R, H, K, F]."""
+  heads = config.num_heads
+  zeros = jnp.zeros((config.num_layers, batch, num_streams, heads, length, config.width // heads), jnp.float32)
+  return KeysValues(zeros, zeros)
+
+
+def decode_step(
+  config: Transformer, task: StarGraph, params: Any, tokens: jax.Array, index: jax.Array, prompt: KeysValues,
+  cache: KeysValues,
+) -> tuple[jax.Array, KeysValues]:  # fmt: skip
+  """Reads position `index` of every stream: tokens [B, R, 2] -> logits [B, R, V] and the cache with it added."""
+  positions = jnp.full(tokens.shape[:2] + (1,), encoding.prompt_length(task)) + index
+  mask = (jnp.arange(cache.keys.shape[4]) <= index)[None, None, None]
+  inputs = (tokens[:, :, None], positions, mask, prompt, cache, index)
+  output = cast(Output, TransformerModule(config, task).apply({"params": params}, *inputs, method="read_streams"))
+  return output.logits[:, :, 0], output.cache
+
+
+def num_parameters(params: Any) -> int:
+  """The number of parameters of one student."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,45 @@
+"""Metadata of the package; the tools' settings are in pyproject.toml."""
+
+import setuptools
+
+setuptools.setup(
+  name="loopjax",
+  version="0.1.0",
+  description="A laboratory for why reasoning models loop: train hundreds of small transformers at once, in JAX",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  packages=setuptools.find_packages(include=["loopjax", "loopjax.*", "experiments", "experiments.*"]),
+  python_requires=">=3.11",
+  install_requires=[
+    "absl-py>=2.1,<3",
+    "chex>=0.1.90,<0.2",
+    "flax>=0.12,<0.13",
+    "jax>=0.10,<0.11",
+    "jaxlib>=0.10,<0.11",
+    "matplotlib>=3.9,<4",
+    "ml_collections>=1.0,<2",
+    "numpy>=2.0,<3",
+    "optax>=0.2.5,<0.3",
+    "orbax-checkpoint>=0.12,<0.13",
+    "pandas>=2.2,<4",
+    "pyarrow>=18,<30",
+    "scipy>=1.14,<2",
+    "seaborn>=0.13.2,<0.14",
+    "tqdm>=4.66,<5",
+  ],
+  extras_require={
+    "dev": [
+      "hypothesis>=6.100,<7",
+      "mypy>=2.4,<3",
+      "pytest>=9,<10",
+      "pytest-xdist>=3.6,<4",
+      "ruff>=0.17,<0.18",
+    ],
+    "bench": ["torch>=2.5,<3"],
+  },
+  classifiers=[
+    "Intended Audience :: Science/Research",
+    "Programming Language :: Python :: 3",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
+)

@@ -1,0 +1,227 @@
+"""Configs: round trip through JSON, changes by name, flags as a user meets them (in a process of their own)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import hypothesis
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
+
+from loopjax import config, provenance
+from loopjax.star_graph import StarGraph
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+SCRIPT = """
+import dataclasses, json
+
+from loopjax import config
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:  # in place of StarGraph, which takes seconds to import: it imports jax
+  num_chains: int = 5
+  chain_length: int = 3
+  reset_prob: float = 0.3
+  encoding: str = "edge"
+  goal_hidden: bool = False
+
+  def __post_init__(self):
+    config.require(self.num_chains >= 1, "task.num_chains", self.num_chains, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  task: Task = Task()
+  temperatures: tuple[float, ...] = (0.0, 1.0)
+  learning_rate: float = 1
+
+
+CONFIG = config.flags(Experiment())
+
+
+def main():
+  print(json.dumps(config.to_json(CONFIG())))
+  if CONFIG().learning_rate == 7:
+    raise KeyError("a defect")
+
+
+if __name__ == "__main__":
+  config.run_main(main)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  task: StarGraph = StarGraph()
+  temperatures: tuple[float, ...] = (0.0, 1.0)
+  names: tuple[str, ...] = ()
+  learning_rate: float = 1e-3
+  repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class NoDefault:
+  size: int
+
+
+@st.composite
+def star_graphs(draw: st.DrawFn) -> StarGraph:
+  n, l = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+  margin = draw(st.floats(0, 1 - 1 / n))
+  margins = draw(st.sampled_from([(margin, 0.0), (0.0, margin)]))
+  return StarGraph(
+    num_chains=n,
+    chain_length=l,
+    vocabulary_size=2 + n * l + draw(st.integers(0, 50)),
+    max_steps=l + 2 + draw(st.integers(0, 200)),
+    reset_prob=draw(st.floats(0, 1, exclude_max=True)),
+    explore_prob=draw(st.floats(0, 1)),
+    visited_margin=margins[0],
+    goal_margin=margins[1],
+    encoding=draw(st.sampled_from(["edge", "flat"])),
+    goal_hidden=draw(st.booleans()),
+  )
+
+
+class JsonTest(parameterized.TestCase):
+  @hypothesis.given(task=star_graphs(), temperatures=st.lists(st.floats(0, 5)), names=st.lists(st.text()))
+  def test_round_trip(self, task, temperatures, names):
+    experiment = Experiment(task=task, temperatures=tuple(temperatures), names=tuple(names))
+    data = json.loads(json.dumps(config.to_json(experiment)))
+    self.assertEqual(config.from_json(Experiment, data), experiment)
+
+  def test_missing_fields_keep_their_defaults_and_ints_become_floats(self):
+    experiment = config.from_json(Experiment, {"learning_rate": 1, "temperatures": [0, 1]})
+    self.assertEqual(experiment, Experiment(learning_rate=1.0, temperatures=(0.0, 1.0)))
+    self.assertIsInstance(experiment.learning_rate, float)
+    self.assertIsInstance(experiment.temperatures[0], float)
+
+  def test_numpy_scalars_become_plain(self):
+    experiment = config.from_json(Experiment, {"repeats": np.int64(3), "learning_rate": np.float32(0.5)})
+    self.assertIs(type(experiment.repeats), int)
+    self.assertIs(type(experiment.learning_rate), float)
+
+  @parameterized.parameters(
+    ({"task": {"num_chain": 3}}, r"^task\.num_chain=3 .* task\.num_chains, task\.chain_length"),
+    ({"tusk": 3}, r"^tusk=3 .* one of the fields task, temperatures, names, learning_rate, repeats$"),
+    ({"task": {"num_chains": "3"}}, r"^task\.num_chains='3' is not allowed: must be an int$"),
+    ({"task": {"num_chains": 3.0}}, r"^task\.num_chains=3\.0 .* an int$"),
+    ({"task": {"num_chains": True}}, r"^task\.num_chains=True .* an int$"),
+    ({"task": {"goal_hidden": 1}}, r"^task\.goal_hidden=1 .* true or false$"),
+    ({"task": {"encoding": None}}, r"^task\.encoding=None .* a string$"),
+    ({"task": {"num_chains": 0}}, r"^task\.num_chains=0 .* at least 1$"),
+    ({"task": 3}, r"^task=3 .* a mapping of the fields of StarGraph$"),
+    ({"learning_rate": "high"}, r"^learning_rate='high' .* a float$"),
+    ({"temperatures": 1.0}, r"^temperatures=1\.0 .* a list$"),
+    ({"temperatures": [0.0, "x"]}, r"^temperatures\[1\]='x' .* a float$"),
+    ([1], r"^config=\[1\] .* a mapping"),
+  )
+  def test_errors_are_one_line_with_field_value_and_allowed(self, data, message):
+    with self.assertRaisesRegex(ValueError, message) as caught:
+      config.from_json(Experiment, data)
+    self.assertNotIn("\n", str(caught.exception))
+
+  def test_field_without_default_must_be_given(self):
+    with self.assertRaisesRegex(ValueError, r"^model\.size=None .* given"):
+      config.from_json(NoDefault, {}, "model")
+
+
+class ReplaceTest(parameterized.TestCase):
+  def test_changes_are_validated_together(self):
+    default = Experiment()
+    changed = config.replace(default, {"task.num_chains": 20, "task.vocabulary_size": 62, "temperatures": (0.5,)})
+    self.assertEqual(changed, Experiment(task=StarGraph(num_chains=20, vocabulary_size=62), temperatures=(0.5,)))
+    self.assertEqual(default, Experiment())
+
+  def test_subconfig_as_a_whole(self):
+    self.assertEqual(config.replace(Experiment(), {"task": StarGraph(num_chains=2)}).task.num_chains, 2)
+
+  @parameterized.parameters(
+    ({"task.chains": 3}, r"^task\.chains=3 .* one of the fields task\.num_chains, task\.chain_length, "),
+    ({"chains": 3}, r"^chains=3 .* one of the fields task, temperatures"),
+    ({"repeats.n": 3}, r"^repeats\.n=3 .* one of the fields task, temperatures"),
+    ({"task.num_chains": 30}, r"^task\.vocabulary_size=32 .* at least the number of nodes, 92$"),
+    ({"task.num_chains": "3"}, r"^task\.num_chains='3' .* an int$"),
+  )
+  def test_errors(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      config.replace(Experiment(), changes)
+
+
+class FlagsTest(parameterized.TestCase):
+  def run_script(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+  def test_overrides(self):
+    done = self.run_script(
+      "--config.task.num_chains=3",
+      "--config.task.reset_prob=0",
+      "--config.task.encoding",
+      "flat",
+      "--config.task.goal_hidden",
+      "--config.temperatures=0,0.5",
+      "--config.learning_rate=0.25",
+    )
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    task = {"num_chains": 3, "chain_length": 3, "reset_prob": 0.0, "encoding": "flat", "goal_hidden": True}
+    expected = {"task": task, "temperatures": [0.0, 0.5], "learning_rate": 0.25}
+    self.assertEqual(json.loads(done.stdout), expected)
+
+  @parameterized.parameters(
+    ("--config.task.num_chains=abc", r"config\.task\.num_chains=abc: .*int"),
+    ("--config.task.num_chains=2.5", r"config\.task\.num_chains=2\.5: .*int"),
+    ("--config.task.num_chains=0", r"task\.num_chains=0 is not allowed: must be at least 1"),
+    ("--config.task.goal_hidden=maybe", r"config\.task\.goal_hidden=maybe: .*boolean"),
+    ("--config.temperatures=hot", r"temperatures\[0\]='hot' is not allowed: must be a float"),
+    ("--config.task.chains=3", r"config\.task\.chains='3' .* one of the fields .*config\.task\.num_chains"),
+    ("--config.tusk.num_chains=3", r"config\.tusk\.num_chains='3' .* one of the fields .*config\.task, "),
+    ("--config.task=3", r"Unknown .* 'config\.task'"),
+    ("--config=3", r"--config=3: .* not allowed"),
+    ("--cofnig.task.num_chains=3", r"Unknown .* 'cofnig\.task\.num_chains'"),
+    ("num_chains=3", r"arguments=\['num_chains=3'\] is not allowed: must be flags, such as --"),
+  )
+  def test_mistakes_end_with_one_line(self, argument, message):
+    done = self.run_script("--config.task.chain_length=2", argument)
+    self.assertEqual(done.returncode, 2)
+    self.assertEqual(done.stdout, "")
+    self.assertRegex(done.stderr, rf"\Aerror: .*{message}.*\n\Z")
+
+  def test_other_exceptions_keep_their_traceback(self):
+    done = self.run_script("--config.learning_rate=7")
+    self.assertEqual(done.returncode, 1)
+    self.assertIn("Traceback", done.stderr)
+    self.assertIn("a defect", done.stderr)
+
+  def test_help_lists_the_fields(self):
+    self.assertIn("--config.task.num_chains=5", self.run_script("--help").stdout)
+
+
+class ProvenanceTest(absltest.TestCase):
+  def test_is_json_and_names_versions_and_devices(self):
+    found = json.loads(json.dumps(provenance.provenance()))
+    self.assertEqual(found["jax"], jax.__version__)
+    self.assertEqual(found["device_count"], 4)
+    self.assertNotIn(None, [value for key, value in found.items() if key != "git_commit"])
+
+  def test_commit_is_none_outside_a_checkout(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.assertIsNone(provenance._git(folder, "rev-parse", "HEAD"))
+    self.assertIsNone(provenance._git(pathlib.Path("/no/such/folder"), "rev-parse", "HEAD"))
+
+
+if __name__ == "__main__":
+  absltest.main()

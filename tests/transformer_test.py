@@ -1,0 +1,407 @@
+"""The student: cached decoding against the full pass, who may read whom, packing, custom gradients, sizes, depth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from loopjax import encoding, teacher, transformer
+from loopjax.encoding import Row
+from loopjax.star_graph import StarGraph
+from loopjax.transformer import Output, Transformer
+
+TASK = StarGraph(num_chains=3, chain_length=2, vocabulary_size=10, max_steps=12, explore_prob=0.5)
+MODEL = Transformer(num_layers=2, num_heads=2, width=16)
+PAPER = Transformer(num_layers=12, num_heads=12, width=768)
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def sample_packed(task: StarGraph, rows: int, streams: int, length: int) -> Row:
+  """A batch of packed teacher rows, fields [B, ...]; kept, since the sampler takes seconds to compile."""
+  probabilities = teacher.teacher_probabilities(task)
+  sample = lambda key: encoding.sample_row(task, probabilities, key, num_streams=streams, length=length, packed=True)
+  return jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(0), rows))
+
+
+def random_batch(task: StarGraph, rows: int, streams: int) -> Row:
+  """Rows of random tokens, one walk of the longest length in each stream."""
+  rng = np.random.default_rng(0)
+  length, num_prompt = teacher.stream_length(task), encoding.prompt_length(task)
+  limits = (task.vocabulary_size, encoding.num_ids(task))
+  tokens = lambda *shape: jnp.asarray(np.stack([rng.integers(limit, size=shape) for limit in limits], axis=-1))
+  zeros = jnp.zeros((rows, streams, length), jnp.int32)
+  return Row(
+    prompt=tokens(rows, num_prompt),
+    inputs=tokens(rows, streams, length),
+    positions=zeros + num_prompt + np.arange(length)[None, None],
+    segments=zeros, targets=zeros, weights=zeros, nodes=zeros,
+  )  # fmt: skip
+
+
+def shapes_of(model: Transformer, task: StarGraph):
+  return jax.eval_shape(lambda key: transformer.init_params(model, task, key), jax.random.key(0))
+
+
+def random_params(model: Transformer, task: StarGraph):
+  """Parameters with no structure (norm scales differ too), without the seconds that `init_params` takes to compile."""
+  rng = np.random.default_rng(0)
+
+  def draw(path, leaf):
+    if path[-1].key == "scale":
+      return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+    deviation = leaf.shape[-2] ** -0.5 if path[-1].key == "kernel" else 1.0
+    return jnp.asarray(deviation * rng.normal(size=leaf.shape), jnp.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes_of(model, task))
+
+
+def walks_alone(batch: Row, length: int) -> tuple[Row, list[tuple[int, int, np.ndarray]]]:
+  """Each walk of a packed batch as a row of its own with one stream, and where it was: (row, stream, its positions)."""
+  fields = jax.tree.map(np.asarray, batch)
+  where = []
+  for row, stream in np.ndindex(fields.segments.shape[:2]):
+    segments = fields.segments[row, stream]
+    where += [(row, stream, np.flatnonzero(segments == walk)) for walk in np.unique(segments)]
+
+  def alone(name, value):
+    if name == "prompt":
+      return np.stack([value[row] for row, _, _ in where])
+    out = np.zeros((len(where), 1, length, *value.shape[3:]), value.dtype)
+    for i, (row, stream, positions) in enumerate(where):
+      out[i, 0, : len(positions)] = value[row, stream, positions]
+    return out
+
+  arranged = Row(*(jnp.asarray(alone(name, value)) for name, value in fields._asdict().items()))
+  return arranged._replace(segments=jnp.zeros_like(arranged.segments)), where
+
+
+def equations(jaxpr) -> list:
+  """All equations of a jaxpr, those of inner ones included."""
+  found = []
+  for equation in jaxpr.eqns:
+    found.append(equation)
+    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+      inner = getattr(inner, "jaxpr", inner)
+      found += equations(inner) if hasattr(inner, "eqns") else []
+  return found
+
+
+class ValidationTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"num_layers": 0}, r"^model\.num_layers=0 .* at least 1$"),
+    ({"num_heads": 0}, r"^model\.num_heads=0 .* at least 1$"),
+    ({"width": -4}, r"^model\.width=-4 .* at least 1$"),
+    ({"mlp_ratio": 0}, r"^model\.mlp_ratio=0 .* at least 1$"),
+    ({"width": 30, "num_heads": 4}, r"^model\.width=30 .* divisible by model\.num_heads=4$"),
+    ({"width": 12, "num_heads": 4}, r"^model\.width=12 .* even multiple of model\.num_heads=4 for rotary positions$"),
+    ({"positions": "absolute"}, r"^model\.positions='absolute' .* rotary, learned, none$"),
+    ({"prompt_attention": "full"}, r"^model\.prompt_attention='full' .* causal, bidirectional$"),
+    ({"matmul_dtype": "float16"}, r"^model\.matmul_dtype='float16' .* float32, bfloat16$"),
+  )
+  def test_errors_name_field_value_and_what_is_allowed(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      Transformer(**changes)
+
+  def test_odd_head_widths_are_refused_for_rotary_positions_alone(self):
+    self.assertEqual(Transformer(width=12, num_heads=4, positions="none").width, 12)
+
+
+class CachedDecodingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("rotary", "edge", False, "causal", "float32", 1e-5),
+    ("rotary", "flat", True, "bidirectional", "float32", 1e-5),
+    ("rotary", "edge", True, "causal", "float32", 1e-5),
+    ("learned", "edge", False, "causal", "float32", 1e-5),
+    ("learned", "flat", True, "causal", "float32", 1e-5),
+    ("none", "edge", True, "causal", "float32", 1e-5),
+    ("none", "flat", False, "causal", "float32", 1e-5),
+    ("rotary", "edge", False, "causal", "bfloat16", 0.05),
+  )
+  def test_position_by_position_as_the_full_pass(self, positions, form, goal_hidden, prompt_attention, dtype, within):
+    task = dataclasses.replace(TASK, encoding=form, goal_hidden=goal_hidden)
+    model = dataclasses.replace(
+      MODEL, positions=positions, prompt_attention=prompt_attention, matmul_dtype=dtype
+    )
+    length = teacher.stream_length(task)
+    batch, params = random_batch(task, 3, 2), random_params(model, task)
+
+    @jax.jit
+    def decode(params, batch):
+      prompt = transformer.read_prompt(model, task, params, batch.prompt)
+
+      def step(cache, index):
+        tokens = batch.inputs[:, :, index]
+        logits, cache = transformer.decode_step(model, task, params, tokens, index, prompt, cache)
+        return cache, logits
+
+      cache = transformer.empty_cache(model, 3, 2, length)
+      return jnp.moveaxis(jax.lax.scan(step, cache, jnp.arange(length))[1], 0, 2)
+
+    full = jax.jit(lambda params, batch: transformer.apply(model, task, params, batch).logits)(params, batch)
+    difference = np.max(np.abs(decode(params, batch) - full))
+    print(f"cached decoding, {positions}, {form}, {dtype}: max |logit difference| {difference:.2e}")
+    self.assertLess(difference, within)
+    self.assertGreater(np.std(full), 0.3)  # logits all alike would agree as well
+
+
+def influence_batch(num_rows: int = 2, num_streams: int = 2, length: int = 6) -> tuple[StarGraph, Row]:
+  """A batch in which every token has a label of its own: an input is then known by the gradient of its embedding.
+
+  Streams hold walks of 1, 2 and 3 positions, arranged differently in each stream.
+  """
+  task = StarGraph(num_chains=2, chain_length=1, vocabulary_size=32, max_steps=length)
+  num_prompt = encoding.prompt_length(task)
+  per_row = num_prompt + num_streams * length
+  labels = np.arange(num_rows * per_row).reshape(num_rows, per_row)
+  pair = lambda first: jnp.asarray(np.stack([first, np.full_like(first, encoding.null_id(task))], axis=-1))
+  segments = np.array([[[0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2]], [[0, 0, 1, 1, 1, 2], [0, 1, 1, 2, 2, 2]]])
+  first_of_walk = np.array([[[np.flatnonzero(s == w)[0] for w in s] for s in row] for row in segments])
+  inputs = labels[:, num_prompt:].reshape(num_rows, num_streams, length)
+  zeros = jnp.zeros(inputs.shape, jnp.int32)
+  row = Row(
+    prompt=pair(labels[:, :num_prompt]),
+    inputs=pair(inputs),
+    positions=jnp.asarray(num_prompt + np.arange(length) - first_of_walk),
+    segments=jnp.asarray(segments),
+    targets=zeros, weights=zeros, nodes=zeros,
+  )  # fmt: skip
+  return task, row
+
+
+def influence(task: StarGraph, params, outputs) -> np.ndarray:
+  """Whether the input with label v reaches output i, [..., V] bool: its embedding's gradient is not exactly zero.
+
+  Args:
+    task: the task.
+    params: one student's parameters.
+    outputs: params -> numbers [...]; a random projection stands for the vector at each place.
+  """
+  embedding = params["first_embedding"]
+  jacobian = jax.jit(jax.jacrev(lambda e: outputs({**params, "first_embedding": e})))(embedding)
+  assert jacobian.shape[-2:] == (task.vocabulary_size, embedding.shape[1])
+  return np.asarray(jnp.any(jacobian != 0, axis=-1))
+
+
+class CausalityTest(parameterized.TestCase):
+  @parameterized.parameters(("rotary", "causal"), ("none", "bidirectional"))
+  def test_logits_read_the_prompt_and_their_own_walks_past_and_nothing_else(self, positions, prompt_attention):
+    task, batch = influence_batch()
+    model = dataclasses.replace(MODEL, positions=positions, prompt_attention=prompt_attention)
+    params = random_params(model, task)
+    direction = jax.random.normal(jax.random.key(1), (task.vocabulary_size,))
+    reached = influence(
+      task, params, lambda p: jnp.einsum("brlv,v->brl", transformer.apply(model, task, p, batch).logits, direction)
+    )
+    num_rows, num_streams, length = batch.segments.shape
+    expected = np.zeros_like(reached)
+    for b, r, t in np.ndindex(num_rows, num_streams, length):
+      expected[b, r, t, batch.prompt[b, :, 0]] = True
+      for u in range(t + 1):
+        expected[b, r, t, batch.inputs[b, r, u, 0]] = batch.segments[b, r, u] == batch.segments[b, r, t]
+    np.testing.assert_array_equal(reached, expected)
+
+  @parameterized.parameters("causal", "bidirectional")
+  def test_prompt_positions_read_earlier_ones_or_all_by_the_setting(self, prompt_attention):
+    task, batch = influence_batch()
+    model = dataclasses.replace(MODEL, prompt_attention=prompt_attention)
+    params = random_params(model, task)
+
+    def outputs(p):  # of the last layer, [keys or values, B, P]
+      keys_values = jnp.stack([leaf[-1] for leaf in transformer.read_prompt(model, task, p, batch.prompt)])
+      return jnp.einsum("kbhpf,hf->kbp", keys_values, jax.random.normal(jax.random.key(1), keys_values.shape[2::2]))
+
+    num_rows, num_prompt = batch.prompt.shape[:2]
+    expected = np.zeros((num_rows, num_prompt, task.vocabulary_size), bool)
+    for b, p, q in np.ndindex(num_rows, num_prompt, num_prompt):
+      expected[b, p, batch.prompt[b, q, 0]] = prompt_attention == "bidirectional" or q <= p
+    for name, reached in zip(("keys", "values"), influence(task, params, outputs), strict=True):
+      np.testing.assert_array_equal(reached, expected, err_msg=name)
+
+  @parameterized.parameters("rotary", "learned", "none")
+  def test_order_is_seen_through_positions_alone(self, positions):
+    """Two inputs that a later one reads change places: without positions one layer cannot tell, with them it can."""
+    task, batch = influence_batch()
+    model = dataclasses.replace(MODEL, num_layers=1, positions=positions)
+    params = random_params(model, task)
+    swapped = batch._replace(inputs=batch.inputs[:, :, np.array([1, 0, 2, 3, 4, 5])])
+    apply = jax.jit(lambda row: transformer.apply(model, task, params, row).logits)
+    logits = [apply(row)[0, 0, 2] for row in (batch, swapped)]
+    difference = np.max(np.abs(logits[0] - logits[1]))
+    if positions == "none":
+      self.assertLess(difference, 1e-5)
+    else:
+      self.assertGreater(difference, 1e-3)
+
+
+class PackingTest(parameterized.TestCase):
+  @parameterized.parameters("rotary", "learned")
+  def test_a_packed_walk_has_the_logits_it_has_alone(self, positions):
+    model = dataclasses.replace(MODEL, positions=positions)
+    longest = teacher.stream_length(TASK)
+    packed = sample_packed(TASK, 3, 2, 3 * longest)
+    alone, where = walks_alone(packed, longest)
+    self.assertGreater(len(where), 20)
+    params = random_params(model, TASK)
+    apply = jax.jit(lambda batch: transformer.apply(model, TASK, params, batch).logits)
+    together, apart = np.asarray(apply(packed)), np.asarray(apply(alone))
+    difference = max(
+      np.abs(together[row, stream, positions] - apart[i, 0, : len(positions)]).max()
+      for i, (row, stream, positions) in enumerate(where)
+    )
+    print(f"packed against alone, {positions}: max |logit difference| {difference:.2e}")
+    self.assertLess(difference, 1e-5)
+
+
+class MatmulTest(parameterized.TestCase):
+  def operands(self):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = ((2, 3, 5, 16), (16, 24), (2, 3, 5, 24))
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+  @parameterized.parameters(("float32", 1e-6), ("bfloat16", 1e-2))
+  def test_product_and_gradients_as_those_of_the_plain_product(self, dtype, within):
+    x, kernel, cotangent = self.operands()
+    found, pull = jax.vjp(lambda x, kernel: transformer.matmul(x, kernel, jnp.dtype(dtype)), x, kernel)
+    expected, pull_plain = jax.vjp(lambda x, kernel: jnp.einsum("...d,de->...e", x, kernel), x, kernel)
+    for name, a, b in zip(
+      ("product", "x", "kernel"), (found, *pull(cotangent)), (expected, *pull_plain(cotangent)), strict=True
+    ):
+      self.assertEqual((a.dtype, a.shape), (jnp.float32, b.shape))
+      error = np.linalg.norm(a - b) / np.linalg.norm(b)
+      print(f"matmul {dtype}: relative error of {name} {error:.1e}")
+      self.assertLess(error, within, name)
+
+  def test_bfloat16_products_have_narrow_operands_and_wide_results_backwards_too(self):
+    x, kernel, _ = self.operands()
+    loss = lambda x, kernel: jnp.sum(transformer.matmul(x, kernel, jnp.dtype("bfloat16")) ** 2)
+    jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, kernel).jaxpr
+    products = [e for e in equations(jaxpr) if e.primitive.name == "dot_general"]
+    self.assertLen(products, 3)
+    for product in products:
+      self.assertEqual([v.aval.dtype for v in product.invars], [jnp.bfloat16, jnp.bfloat16])
+      self.assertEqual(product.outvars[0].aval.dtype, jnp.float32)
+
+
+class SizeTest(parameterized.TestCase):
+  @parameterized.parameters(("rotary", "edge", 1, 2), ("learned", "flat", 3, 4), ("none", "edge", 2, 3))
+  def test_parameter_count(self, positions, form, num_layers, mlp_ratio):
+    task = dataclasses.replace(TASK, encoding=form)
+    width, vocabulary = 24, task.vocabulary_size
+    model = Transformer(num_layers=num_layers, num_heads=2, width=width, mlp_ratio=mlp_ratio, positions=positions)
+    attention, mlp, norms = 4 * width**2, 2 * mlp_ratio * width**2, 2 * width
+    embeddings = (vocabulary + vocabulary + 2) * width
+    edges = 1 + 3 * 2
+    longest = (2 * edges if form == "flat" else edges) + 1 + (task.max_steps - 1)  # edges, goal, all nodes but the last
+    learned = longest * width if positions == "learned" else 0
+    expected = num_layers * (attention + mlp + norms) + width + width * vocabulary + embeddings + learned
+    self.assertEqual(transformer.num_parameters(shapes_of(model, task)), expected)
+
+  def test_the_papers_student_has_85_million_parameters_without_embeddings(self):
+    shapes = shapes_of(PAPER, StarGraph(num_chains=5, chain_length=5, vocabulary_size=100))
+    inner = transformer.num_parameters({k: v for k, v in shapes.items() if k in ("layers", "final_norm")})
+    self.assertEqual(inner, 12 * (12 * 768**2 + 2 * 768) + 768)
+    self.assertAlmostEqual(inner / 1e6, 85, delta=0.1)
+
+  def test_parameters_are_float32_under_bfloat16_products_too(self):
+    for leaf in jax.tree.leaves(shapes_of(dataclasses.replace(MODEL, matmul_dtype="bfloat16"), TASK)):
+      self.assertEqual(leaf.dtype, jnp.float32)
+
+  def test_initial_residual_stream_and_logits_do_not_grow_with_depth(self):
+    model = dataclasses.replace(MODEL, num_layers=16, width=64)
+    params = jax.jit(lambda key: transformer.init_params(model, TASK, key))(jax.random.key(0))
+    apply = jax.jit(lambda params, batch: transformer.apply(model, TASK, params, batch, activations=True))
+    output = apply(params, random_batch(TASK, 4, 1))
+    self.assertBetween(float(jnp.std(output.logits)), 0.7, 1.4)
+    embedded = math.sqrt(2)  # the sum of two embeddings of deviation 1
+    self.assertBetween(float(jnp.std(output.residual[0])), embedded * 0.9, embedded * 1.2)
+    self.assertBetween(float(jnp.std(output.residual[-1])), embedded * 0.9, embedded * 1.6)
+
+
+class DepthTest(parameterized.TestCase):
+  def program(self, num_layers: int, remat: bool) -> list[str]:
+    model = dataclasses.replace(MODEL, num_layers=num_layers, remat=remat)
+    batch = random_batch(TASK, 2, 1)
+    loss = lambda params, batch: jnp.sum(transformer.apply(model, TASK, params, batch).logits ** 2)
+    return jax.jit(jax.grad(loss)).lower(shapes_of(model, TASK), batch).as_text().splitlines()
+
+  @parameterized.parameters(False, True)
+  def test_the_program_does_not_grow_with_depth(self, remat):
+    shallow, deep = len(self.program(2, remat)), len(self.program(12, remat))
+    self.assertGreater(shallow, 100)
+    self.assertEqual(shallow, deep)
+
+  def test_remat_computes_activations_again_and_gives_the_same_gradients(self):
+    batch = random_batch(TASK, 2, 2)
+    params = random_params(MODEL, TASK)
+    gradients, names = [], []
+    for remat in (False, True):
+      model = dataclasses.replace(MODEL, remat=remat)
+      loss = lambda params, model=model: jnp.mean(transformer.apply(model, TASK, params, batch).logits ** 2)
+      traced = jax.jit(jax.grad(loss)).trace(params)
+      gradients.append(traced.lower().compile()(params))
+      names.append({e.primitive.name for e in equations(traced.jaxpr.jaxpr)})
+    self.assertIn("remat2", names[1] - names[0], names[1] - names[0])
+    differences = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a))), *gradients)
+    print(f"remat: largest relative gradient difference {max(jax.tree.leaves(differences)):.1e}")
+    self.assertLess(max(jax.tree.leaves(differences)), 1e-5)
+
+
+@functools.cache
+def activations() -> tuple[Row, dict, Output, Output]:
+  """A packed batch, parameters, and the outputs with activations and without."""
+  batch, params = sample_packed(TASK, 3, 2, 3 * teacher.stream_length(TASK)), random_params(MODEL, TASK)
+  apply = lambda wanted: jax.jit(lambda p, b: transformer.apply(MODEL, TASK, p, b, activations=wanted))(params, batch)
+  return batch, params, apply(True), apply(False)
+
+
+class ActivationsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.batch, self.params, self.output, self.plain = activations()
+    self.length = self.batch.segments.shape[-1]
+
+  def test_shapes(self):
+    layers, heads, width, length = 2, 2, 16, self.length
+    prompt = encoding.prompt_length(TASK)
+    self.assertEqual(self.output.logits.shape, (3, 2, length, TASK.vocabulary_size))
+    self.assertEqual(self.output.residual.shape, (layers, 3, 2, length, width))
+    self.assertEqual(self.output.attention.shape, (layers, 3, 2, heads, length, prompt + length))
+    for leaf in self.output.cache:
+      self.assertEqual(leaf.shape, (layers, 3, 2, heads, length, width // heads))
+
+  def test_they_are_left_out_unless_asked_for_and_change_nothing(self):
+    self.assertIsNone(self.plain.residual)
+    self.assertIsNone(self.plain.attention)
+    np.testing.assert_allclose(self.plain.logits, self.output.logits, atol=1e-5)
+
+  def test_attention_sums_to_one_and_is_zero_exactly_where_masked(self):
+    attention = np.asarray(self.output.attention)
+    np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-5)
+    segments = np.asarray(self.batch.segments)
+    own_past = np.tril(segments[..., :, None] == segments[..., None, :])
+    allowed = np.concatenate([np.ones((3, 2, self.length, encoding.prompt_length(TASK)), bool), own_past], axis=-1)
+    np.testing.assert_array_equal(attention > 0, np.broadcast_to(allowed[None, :, :, None], attention.shape))
+
+  def test_the_last_residual_stream_is_what_the_head_reads(self):
+    last = np.asarray(self.output.residual[-1], np.float64)
+    scale, kernel = (np.asarray(self.params[a][b]) for a, b in (("final_norm", "scale"), ("head", "kernel")))
+    normed = last / np.sqrt(np.mean(last**2, axis=-1, keepdims=True) + 1e-6) * scale
+    np.testing.assert_allclose(normed @ kernel, self.output.logits, atol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()

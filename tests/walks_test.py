@@ -1,0 +1,154 @@
+"""Measures of walks, against brute force and exact theory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from loopjax import teacher, theory
+from loopjax.analysis import walks
+from loopjax.star_graph import ROOT, START, StarGraph
+from loopjax.teacher import PADDING
+from tests import brute_force
+
+TOLERANCE = 4  # standard errors
+WALK = 32
+
+
+def make_task(n: int = 4, l: int = 2, max_steps: int = WALK, reset_prob: float = 0.3, **settings) -> StarGraph:
+  return StarGraph(n, l, 2 + n * l, max_steps=max_steps, reset_prob=reset_prob, **settings)
+
+
+@functools.cache
+def jitted_measures(n: int, l: int):
+  return jax.jit(jax.vmap(functools.partial(walks.measure_walk, make_task(n, l)), in_axes=(None, 0, 0)))
+
+
+def measure(task: StarGraph, rows: list[list[int]], goals: list[int]) -> walks.WalkMeasures:
+  """Fields [M], on the host; rows are padded here."""
+  padded = jnp.array([row + [PADDING] * (WALK - len(row)) for row in rows])
+  program = jitted_measures(task.num_chains, task.chain_length)
+  return jax.tree.map(np.asarray, program(teacher.teacher_probabilities(task), padded, jnp.array(goals)))
+
+
+def ended(task: StarGraph, walk: list[int], goal_chain: int) -> list[int]:
+  """The walk as the environment leaves it: nothing after the goal."""
+  goal = brute_force.goal_of(task, goal_chain)
+  return walk[: walk.index(goal) + 1] if goal in walk else walk
+
+
+def random_nodes(task: StarGraph, goal_chain: int, rng: random.Random) -> list[int]:
+  """s, then any nodes, off-graph ones too; s and r often, so that there are root loops; of any length."""
+  nodes = [START, ROOT] * task.num_chains + list(range(task.num_nodes + 1))
+  return ended(task, [START] + rng.choices(nodes, k=rng.randrange(WALK)), goal_chain)
+
+
+def corrupted(task: StarGraph, goal_chain: int, rng: random.Random) -> list[int]:
+  """A teacher's walk with one or two nodes replaced, so that it has few invalid moves."""
+  walk = brute_force.sample_walk(task, goal_chain, rng)
+  for _ in range(rng.randrange(3)):
+    walk[rng.randrange(1, len(walk))] = rng.randrange(task.num_nodes + 1)
+  return ended(task, walk, goal_chain)
+
+
+def teacher_walk(task: StarGraph, goal_chain: int, rng: random.Random) -> list[int]:
+  return brute_force.sample_walk(task, goal_chain, rng)
+
+
+@functools.cache
+def jitted_teacher_measures(n: int, l: int):
+  """Measures of one batch of sampled teacher walks; probabilities are traced."""
+  task = make_task(n, l)
+
+  def one(probabilities, key):
+    return walks.measure_walk(task, probabilities, *teacher.sample_walk(task, probabilities, key))
+
+  return jax.jit(jax.vmap(one, in_axes=(None, 0)))
+
+
+class WalksTest(parameterized.TestCase):
+  @parameterized.product(kind=(random_nodes, corrupted, teacher_walk), sizes=((4, 2), (2, 1)), reset_prob=(0.0, 0.3))
+  def test_against_brute_force(self, kind, sizes, reset_prob):
+    task, rng = make_task(*sizes, reset_prob=reset_prob, explore_prob=0.6, visited_margin=0.1), random.Random(0)
+    goals = [rng.randrange(task.num_chains) for _ in range(1000)]
+    rows = [kind(task, goal_chain, rng) for goal_chain in goals]
+    got = measure(task, rows, goals)
+    want = [brute_force.measure_walk(task, row, goal_chain) for row, goal_chain in zip(rows, goals, strict=True)]
+    success = np.array([m.success for m in want])
+    np.testing.assert_array_equal(got.accuracy, success)
+    np.testing.assert_array_equal(got.accuracy_ignoring_validity, [m.reached for m in want])
+    lengths = np.array([m.response_length for m in want])
+    np.testing.assert_array_equal(got.successful_length, np.where(success, lengths, np.nan))
+    for name in ("response_length", "loop_count", "root_loops", "invalid_moves", "distinct_children", "revisits"):
+      np.testing.assert_array_equal(getattr(got, name), [getattr(m, name) for m in want], err_msg=name)
+    np.testing.assert_allclose(got.root_loop_share, [m.root_loop_share for m in want], rtol=1e-6)
+    self.assertTrue(all(field.dtype == np.float32 for field in got))
+    if kind is not teacher_walk:  # all that can happen does
+      self.assertGreater(len(set(got.invalid_moves.tolist())), 2)
+      self.assertTrue((got.accuracy_ignoring_validity > got.accuracy).any())
+
+  def test_by_hand(self):
+    """Goal's leaf 3; s r s r s covers five nodes with two windows, s r s three; node 10 is off the graph."""
+    task = make_task()
+    rows = [
+      [0, 1, 0, 1, 0, 1, 2, 3],
+      [0, 1, 4, 0, 1, 0, 1, 4, 5, 0, 1, 2, 3],
+      [0, 1, 10, 0, 1, 0, 0, 3],
+      [0],
+    ]
+    got = measure(task, rows, [0] * 4)
+    self.assertEqual(got.accuracy.tolist(), [1, 1, 0, 0])
+    self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1, 1, 1, 0])
+    self.assertEqual(got.response_length.tolist(), [8, 13, 8, 1])
+    self.assertEqual(got.loop_count.tolist(), [2, 3, 3, 0])
+    self.assertEqual(got.root_loops.tolist(), [2, 1, 1, 0])
+    np.testing.assert_allclose(got.root_loop_share, [5 / 8, 3 / 13, 3 / 8, 0], rtol=1e-6)
+    self.assertEqual(got.invalid_moves.tolist(), [0, 0, 4, 0])  # r -> 10, 10 -> s, s -> s, s -> leaf
+    self.assertEqual(got.distinct_children.tolist(), [1, 2, 0, 0])
+    self.assertEqual(got.revisits.tolist(), [0, 1, 0, 0])
+
+  def test_a_reset_that_the_teacher_never_makes_is_invalid(self):
+    row = [0, 1, 0, 1, 4, 5, 0, 1, 2, 3]  # a reset at r, one at a leaf
+    for reset_prob, invalid in ((0.3, 0), (0.0, 1)):
+      got = measure(make_task(reset_prob=reset_prob), [row], [0])
+      self.assertEqual(got.invalid_moves.tolist(), [invalid])
+      self.assertEqual(got.accuracy.tolist(), [1 - invalid])
+      self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1])
+
+  def test_root_loop_starts(self):
+    walk = jnp.array([START, ROOT, START, ROOT, START, ROOT, 2, START, START, ROOT, START])
+    self.assertEqual(np.flatnonzero(walks.root_loop_starts(walk)).tolist(), [0, 2, 8])
+
+  @parameterized.parameters(
+    dict(),
+    dict(explore_prob=0.5),
+    dict(explore_prob=1.0, reset_prob=0.0),
+    dict(explore_prob=1.0, visited_margin=0.2),
+    dict(explore_prob=0.9, goal_margin=0.2, reset_prob=0.5),
+  )
+  def test_means_over_teacher_walks_are_the_exact_theory(self, **settings):
+    task = make_task(**settings)
+    keys = jax.random.split(jax.random.key(2), 20_000)
+    program = jitted_teacher_measures(task.num_chains, task.chain_length)
+    got = jax.tree.map(lambda x: np.asarray(x, np.float64), program(teacher.teacher_probabilities(task), keys))
+    exact = theory.teacher_statistics(task)
+    for field in dataclasses.fields(exact):
+      if hasattr(got, field.name):
+        values = getattr(got, field.name)
+        values = values[np.isfinite(values)]
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        difference = abs(np.mean(values) - getattr(exact, field.name))
+        self.assertLessEqual(difference, TOLERANCE * error + 1e-6, f"{field.name}: {np.mean(values)} +- {error}")
+    self.assertEqual(np.isfinite(got.successful_length).sum(), got.accuracy.sum())
+    self.assertEqual(got.invalid_moves.max(), 0)
+    np.testing.assert_array_equal(got.accuracy, got.accuracy_ignoring_validity)
+
+
+if __name__ == "__main__":
+  absltest.main()
