@@ -25,8 +25,8 @@ class Preset:
 
 _QUICK = Preset(
   risk_aversion=RiskAversion(
-    task=StarGraph(num_chains=5, chain_length=3, vocabulary_size=20, max_steps=32, explore_prob=0.5),
-    easy_chain_length=1,
+    easy=StarGraph(num_chains=5, chain_length=1, vocabulary_size=7, max_steps=32, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=32, explore_prob=0.5),
     model=Transformer(num_layers=2, num_heads=4, width=64),
     training=Training(num_steps=600, rows_per_step=16, learning_rate=3e-3),
     temperatures=(0.0, 0.5, 1.0),
@@ -47,8 +47,8 @@ _QUICK = Preset(
 
 _STANDARD = Preset(
   risk_aversion=RiskAversion(
-    task=StarGraph(num_chains=5, chain_length=5, vocabulary_size=32, max_steps=64, explore_prob=0.5),
-    easy_chain_length=3,
+    easy=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=64, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=64, explore_prob=0.5),
     model=Transformer(num_layers=3, num_heads=4, width=64),
     training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
@@ -71,8 +71,8 @@ _PAPER_STUDENT = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtyp
 
 _PAPER = Preset(
   risk_aversion=RiskAversion(
-    task=StarGraph(num_chains=5, chain_length=5, vocabulary_size=32, max_steps=128, explore_prob=0.5),
-    easy_chain_length=3,
+    easy=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=128, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=128, explore_prob=0.5),
     model=_PAPER_STUDENT,
     training=Training(num_steps=20_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=1_000),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),

@@ -1,7 +1,7 @@
 """Proposition 1 (arXiv 2512.12895): the student's next-node distribution at the root against the predicted one.
 
 Chains of length 1, the goal hidden: the right child is indistinguishable from its look-alikes by construction. The
-teacher goes back to s with probability p; the maximum-likelihood student should give p to s and (1 - p)/n to each child,
+teacher goes back to s with probability p; the maximum-likelihood student should give p to s, (1 - p)/n to each child,
 and s is its argmax iff p > 1/(n + 1).
 
   python -m experiments.proposition_one --output_dir=/tmp/proposition_one
@@ -104,12 +104,14 @@ def _run_num_children(config: PropositionOne, num_children: int, output_dir: Pat
   task_index, seed = students.rows_of(len(tasks), seed_numbers)
   measures = measure_students(config, tasks[0], trained, mesh, len(seed))
   visits = np.arange(1, config.num_visits + 1)
-  frame = pd.DataFrame({
-    "n": num_children,
-    "p": np.repeat(np.asarray(config.cycle_probs)[task_index], len(visits)),
-    "seed": np.repeat(seed, len(visits)),
-    "visit": np.tile(visits, len(seed)),
-  })
+  frame = pd.DataFrame(
+    {
+      "n": num_children,
+      "p": np.repeat(np.asarray(config.cycle_probs)[task_index], len(visits)),
+      "seed": np.repeat(seed, len(visits)),
+      "visit": np.tile(visits, len(seed)),
+    }
+  )
   for name, values in measures._asdict().items():
     frame[name] = np.where(trained.is_finite[:, None], values, np.nan).ravel()
   return frame

@@ -33,8 +33,8 @@ class RiskAversion:
   """Settings of the experiment.
 
   Attributes:
-    task: what all conditions share; its explore_prob is that of the conditions with exploration.
-    easy_chain_length: l of the easy graph; the hard one is `task`'s.
+    easy: the easy task; its explore_prob is that of its condition with exploration.
+    hard: the hard task, likewise.
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
@@ -42,8 +42,8 @@ class RiskAversion:
     num_graphs: graphs that each student walks, once per temperature.
   """
 
-  task: StarGraph = StarGraph(chain_length=5, explore_prob=0.5, max_steps=64)
-  easy_chain_length: int = 3
+  easy: StarGraph = StarGraph(chain_length=3, vocabulary_size=17, explore_prob=0.5, max_steps=64)
+  hard: StarGraph = StarGraph(chain_length=5, vocabulary_size=27, explore_prob=0.5, max_steps=64)
   model: Transformer = Transformer()
   training: Training = Training()
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -61,12 +61,8 @@ class RiskAversion:
 
   def tasks(self) -> dict[str, list[StarGraph]]:
     """Per hardness the tasks without and with exploration."""
-    chain_length = {"easy": self.easy_chain_length, "hard": self.task.chain_length}
-    explore = (0.0, self.task.explore_prob)
-    return {
-      hardness: [dataclasses.replace(self.task, chain_length=length, explore_prob=e) for e in explore]
-      for hardness, length in chain_length.items()
-    }
+    both = {"easy": self.easy, "hard": self.hard}
+    return {name: [dataclasses.replace(task, explore_prob=0.0), task] for name, task in both.items()}
 
 
 def condition_name(hardness: str, exploration: bool) -> str:
@@ -120,6 +116,7 @@ def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of every measure, a row per condition and temperature."""
+
   def cell(values: pd.Series) -> str:
     interval = statistics.mean_interval(values.to_numpy())
     return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
@@ -131,9 +128,7 @@ def table(frame: pd.DataFrame) -> str:
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figure and printed table."""
   frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
-  figure = plotting.against_temperature(
-    frame, MEASURES, theory=_theory_rows(config), published=_published(frame)
-  )
+  figure = plotting.against_temperature(frame, MEASURES, theory=_theory_rows(config), published=_published(frame))
   plotting.save(figure, output_dir / "figures" / NAME)
   print(table(frame))
   return frame
@@ -150,6 +145,7 @@ def _published(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _worst_accuracy(condition: str):
   """The measure: a seed's lowest accuracy over temperatures."""
+
   def measure(frame: pd.DataFrame) -> statistics.Interval | None:
     rows = frame[frame["condition"] == condition]
     if rows.empty:

@@ -168,6 +168,8 @@ def run_main(main: Callable[[], None]) -> None:
   """
 
   def run(argv: list[str]) -> None:
+    if not absl_flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.WARNING)  # Orbax tells of every save otherwise
     with _one_line_errors():
       require(len(argv) == 1, "arguments", argv[1:], "flags, such as --config.task.num_chains=5")
       main()

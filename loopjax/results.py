@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from absl import logging
 
 from loopjax import config as configs
 from loopjax import files
@@ -66,7 +65,7 @@ def compute_once(
   claim(output_dir, name, config)
   path = Path(output_dir) / "results" / f"{name}.parquet"
   if path.exists():
-    logging.info("%s is complete: read, not run again", path)
+    print(f"{path} is complete: read, not run again")
     return read_frame(path)
   frame = compute()
   files.write_parquet(frame, path)

@@ -175,7 +175,7 @@ def _resume(state: TrainState, folder: Any, run_config: Mapping[str, Any] | None
   if loaded is None:
     return state, []
   state, step = loaded
-  logging.info("resuming from step %d in %s", step, folder)
+  tqdm.tqdm.write(f"resuming from step {step} in {folder}", file=sys.stderr)
   history = results.read_frame(Path(folder) / "history.parquet")
   return state, [history[history["step"] <= step]]
 

@@ -54,8 +54,8 @@ def exploration_distribution(
   by_visits = jnp.where(visited, rest, unvisited)
 
   is_goal = jnp.arange(n) == goal_chain
-  others = jnp.maximum((1 - 1 / n) - probabilities.goal_margin, 0) / max(n - 1, 1)
-  by_goal = jnp.where(is_goal, 1 / n + probabilities.goal_margin, others)
+  goal = 1 / n + probabilities.goal_margin
+  by_goal = jnp.where(is_goal, goal, (1 - goal) / max(n - 1, 1))
   return jnp.where(probabilities.goal_margin > 0, by_goal, by_visits)
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -85,46 +88,84 @@ class Output(NamedTuple):
   attention: jax.Array | None = None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def matmul(x: jax.Array, kernel: jax.Array, dtype: Any, precision: Any = None) -> jax.Array:
-  """[..., D] x [D, E] -> [..., E] with operands in `dtype`, accumulated in float32, in the backward pass as well.
+def _einsum(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+  x, y = x.astype(dtype), y.astype(dtype)
 
-  Autodiff alone would multiply the float32 cotangent by a bfloat16 operand, off the fast matrix units.
+  def widened(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, x.astype(jnp.float32), y.astype(jnp.float32))
+
+  def narrow(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+
+  if dtype == jnp.float32 or _cpu_multiplies_bfloat16():
+    return narrow(x, y)
+  # XLA cannot run every bfloat16 product on a CPU without units for it; the same numbers then go through float32.
+  return jax.lax.platform_dependent(x, y, cpu=widened, default=narrow)
+
+
+@functools.cache
+def _cpu_multiplies_bfloat16() -> bool:
+  """Whether this machine's CPU has matrix units for bfloat16."""
+  cpu_info = pathlib.Path("/proc/cpuinfo")
+  return cpu_info.exists() and "amx_bf16" in cpu_info.read_text()
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def product(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+  """einsum(subscripts, x, y) with operands in `dtype`, accumulated in float32, in the backward pass as well.
+
+  Autodiff alone would multiply the float32 cotangent by a bfloat16 operand, off the fast matrix units. Every index must
+  stand in two of the three subscripts.
   """
-  del precision
-  return jnp.einsum("...d,de->...e", x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+  return _einsum(subscripts, dtype, x, y)
 
 
-def _matmul_forward(
-  x: jax.Array, kernel: jax.Array, dtype: Any, precision: Any
+def _product_forward(
+  subscripts: str, dtype: Any, x: jax.Array, y: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return matmul(x, kernel, dtype, precision), (x.astype(dtype), kernel.astype(dtype))
+  x, y = x.astype(dtype), y.astype(dtype)
+  return _einsum(subscripts, dtype, x, y), (x, y)
 
 
-def _matmul_backward(
-  dtype: Any, precision: Any, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+def _product_backward(
+  subscripts: str, dtype: Any, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  del precision
-  x, kernel = residuals
-  cotangent = cotangent.astype(dtype)
-  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  return product("...e,de->...d", cotangent, kernel), product("...d,...e->de", x, cotangent)
+  x, y = residuals
+  of_x, of_y, of_result = re.split(",|->", subscripts)
+  to_x = _einsum(f"{of_result},{of_y}->{of_x}", dtype, cotangent, y)
+  return to_x, _einsum(f"{of_x},{of_result}->{of_y}", dtype, x, cotangent)
 
 
-matmul.defvjp(_matmul_forward, _matmul_backward)
+product.defvjp(_product_forward, _product_backward)
+
+
+def fan_in_init(key: jax.Array, shape: tuple[int, int], scale: float = 1.0) -> jax.Array:
+  """A kernel [D, E], normal with deviation `scale` / sqrt(D)."""
+  return scale * jax.random.normal(key, shape) / shape[0] ** 0.5
+
+
+def attention_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Kernels of queries, keys, values, [D, 3 D]; keys begin as a copy of the queries.
+
+  Tokens then attend from the start to tokens like themselves, the look-up that reading a graph consists of: mimetic
+  initialisation (arXiv 2305.09828), without which this look-up alone takes most of a small student's training.
+  """
+  kernel = fan_in_init(key, shape)
+  width = shape[0]
+  return kernel.at[:, width : 2 * width].set(kernel[:, :width])
 
 
 class Dense(nn.Module):
-  """A linear map without bias, its product in `dtype`. Weights are normal with deviation `scale` / sqrt(fan in)."""
+  """A linear map without bias whose product runs in `dtype`."""
 
   features: int
   dtype: Any
-  scale: float = 1.0
+  init: Callable[[jax.Array, tuple[int, int]], jax.Array] = fan_in_init
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
-    return matmul(x, self.param("kernel", init, (x.shape[-1], self.features), jnp.float32), self.dtype)
+    kernel = self.param("kernel", self.init, (x.shape[-1], self.features))
+    return product("...d,de->...e", self.dtype, x, kernel)
 
 
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
@@ -152,18 +193,17 @@ def attend(
   Returns:
     The mixed values [B, R, H, L, F] and the weights over prompt, then stream, [B, R, H, L, P + K].
   """
-  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-  query = (query / query.shape[-1] ** 0.5).astype(dtype)
-  scores = product("brhlf,brhkf->brhlk", query, own.keys.astype(dtype))
+  query = query / query.shape[-1] ** 0.5
+  scores = product("brhlf,brhkf->brhlk", dtype, query, own.keys)
   scores = jnp.where(mask[:, :, None], scores, MASKED)
   if prompt is None:
     weights = jax.nn.softmax(scores)
-    return product("brhlk,brhkf->brhlf", weights.astype(dtype), own.values.astype(dtype)), weights
-  to_prompt = product("brhlf,bhpf->brhlp", query, prompt.keys.astype(dtype))
+    return product("brhlk,brhkf->brhlf", dtype, weights, own.values), weights
+  to_prompt = product("brhlf,bhpf->brhlp", dtype, query, prompt.keys)
   weights = jax.nn.softmax(jnp.concatenate([to_prompt, scores], axis=-1))
-  over_prompt, over_own = jnp.split(weights.astype(dtype), [prompt.keys.shape[2]], axis=-1)
-  mixed = product("brhlp,bhpf->brhlf", over_prompt, prompt.values.astype(dtype))
-  return mixed + product("brhlk,brhkf->brhlf", over_own, own.values.astype(dtype)), weights
+  over_prompt, over_own = jnp.split(weights, [prompt.keys.shape[2]], axis=-1)
+  mixed = product("brhlp,bhpf->brhlf", dtype, over_prompt, prompt.values)
+  return mixed + product("brhlk,brhkf->brhlf", dtype, over_own, own.values), weights
 
 
 class Layer(nn.Module):
@@ -180,7 +220,7 @@ class Layer(nn.Module):
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
     dense = functools.partial(Dense, dtype=dtype)
     normed = nn.RMSNorm(name="attention_norm")(x)
-    projected = dense(3 * config.width, name="query_key_value")(normed)
+    projected = dense(3 * config.width, init=attention_init, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 3))
     if config.positions == "rotary":
@@ -190,10 +230,10 @@ class Layer(nn.Module):
       write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
       own = jax.tree.map(write, cache, own)
     mixed, weights = attend(query, own, prompt, mask, dtype)
-    depth_scale = (2 * config.num_layers) ** -0.5
-    x = x + dense(config.width, scale=depth_scale, name="attention_out")(jnp.swapaxes(mixed, 2, 3).reshape(x.shape))
+    into_residual = functools.partial(fan_in_init, scale=(2 * config.num_layers) ** -0.5)
+    x = x + dense(config.width, init=into_residual, name="attention_out")(jnp.swapaxes(mixed, 2, 3).reshape(x.shape))
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
-    x = x + dense(config.width, scale=depth_scale, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
+    x = x + dense(config.width, init=into_residual, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     return x, (own, (x, weights) if self.with_activations else None)
 
 

@@ -1,0 +1,249 @@
+"""The host loop: killed and stopped runs resume to the same bits, NaN stays in its seed, other runs are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from loopjax import checkpoints, runner, seeds, training
+from loopjax.star_graph import StarGraph
+from loopjax.training import Objective, Training, TrainState
+from loopjax.transformer import Transformer
+
+NUM_SEEDS = 3  # on four devices: one row of padding
+TRAINING = Training(num_steps=400, rows_per_step=4, learning_rate=0.01, warmup_steps=5)
+RUN_CONFIG = {"task": {"num_chains": 5}, "temperatures": [0.0, 1.0], "seed": 0}
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def objective() -> Objective:
+  """Of a student that compiles in a second: one matrix, from noise to noise."""
+
+  def loss(params, batch, key, extra):
+    total = jnp.sum((jnp.tanh(batch[:, 0] @ params["w"]) - batch[:, 1]) ** 2)
+    return total, jnp.float32(len(batch)), {"calls": extra["calls"] + 1}
+
+  return Objective(lambda key, extra: jax.random.normal(key, (2, 8)), loss)
+
+
+def initial(mesh, width: int = 8) -> TrainState:
+  w = jnp.asarray(np.random.default_rng(0).normal(size=(NUM_SEEDS, 8, width)), jnp.float32)
+  opt_state = jax.vmap(training.make_optimizer(TRAINING).init)({"w": w})
+  keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
+  extra = {"calls": jnp.zeros(NUM_SEEDS, jnp.int32)}
+  return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, extra), mesh)
+
+
+def train(folder=None, state=None, run_config=None, config=TRAINING) -> runner.Students:
+  mesh = seeds.device_mesh()
+  state = initial(mesh) if state is None else state
+  return runner.train(
+    objective(), config, state, mesh, num_seeds=NUM_SEEDS, folder=folder, run_config=run_config or RUN_CONFIG
+  )
+
+
+def train_slowly(folder: str) -> None:
+  """Saves after every step: what the child processes run."""
+  runner.SECONDS_PER_CHUNK = runner.SECONDS_PER_SAVE = 0.0
+  train(folder)
+
+
+def assert_same_bits(found: TrainState, expected: TrainState, rows=slice(None)) -> None:
+  for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+    is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    x, y = (np.asarray(jax.random.key_data(leaf) if is_key else leaf)[rows] for leaf in (a, b))
+    np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+class RunnerTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = Path(self.enterContext(tempfile.TemporaryDirectory())) / "run"
+
+  def check_history(self, history, num_steps=TRAINING.num_steps):
+    """A row per seed and chunk, in order, none twice, up to the last step."""
+    self.assertFalse(history.duplicated(["step", "row"]).any())
+    chunks = history.groupby("step", sort=False)["row"].agg(list)
+    self.assertTrue(chunks.index.is_monotonic_increasing)
+    self.assertEqual(chunks.tolist(), [list(range(NUM_SEEDS))] * len(chunks))
+    self.assertEqual(chunks.index[-1], num_steps)
+
+
+class InterruptedTest(RunnerTest):
+  def start(self, folder: Path) -> subprocess.Popen[str]:
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    settings = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return subprocess.Popen(
+      [sys.executable, "-c", f"from tests import runner_test; runner_test.train_slowly({str(folder)!r})"],
+      env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+  def saved_steps(self, folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+  def test_stopped_by_any_signal_a_run_resumes_to_the_same_bits(self):
+    signals = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+    with contextlib.ExitStack() as stack:
+      children = {}
+      for number in signals:
+        children[number] = self.start(self.folder / number.name)
+        stack.callback(children[number].kill)
+      whole = train()
+      self.check_history(whole.history)
+      np.testing.assert_array_equal(whole.state.step[:NUM_SEEDS], TRAINING.num_steps)
+      for number, code in signals.items():
+        with self.subTest(number.name):
+          self.check_one(children[number], self.folder / number.name, number, code, whole)
+
+  def check_one(self, child, folder, number, code, whole):
+    deadline = time.monotonic() + 120
+    while not (saved := self.saved_steps(folder)):
+      self.assertIsNone(child.poll(), child.stderr.read() if child.poll() is not None else "")
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.005)
+    child.send_signal(number)
+    _, errors = child.communicate(timeout=60)
+    self.assertEqual(child.returncode, code, errors[-2000:])
+    stopped_at = self.saved_steps(folder)[-1]
+    print(f"{number.name}: first checkpoint {saved[0]}, stopped at {stopped_at} of {TRAINING.num_steps}")
+    self.assertBetween(stopped_at, 1, TRAINING.num_steps - 10)
+    before = np.load(folder / "history.npy") if (folder / "history.npy").exists() else None
+    self.assertIsNone(before)
+    resumed = train(folder)
+    assert_same_bits(resumed.state, whole.state)
+    self.check_history(resumed.history)
+    self.assertIn(stopped_at, set(resumed.history["step"]))  # the history from before is kept
+    self.assertEqual(self.saved_steps(folder)[-1], TRAINING.num_steps)
+
+  def test_a_signal_ends_the_run_after_its_chunk_and_leaves_the_handlers_as_they_were(self):
+    before = signal.getsignal(signal.SIGTERM)
+    chunk_frame = runner._chunk_frame
+
+    def strike(step, metrics):
+      if step >= 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return chunk_frame(step, metrics)
+
+    with mock.patch.object(runner, "_chunk_frame", strike), self.assertRaises(SystemExit) as raised:
+      train(self.folder)
+    self.assertEqual(raised.exception.code, 143)
+    self.assertEqual(self.saved_steps(self.folder), [5])  # chunks of 1, then 4 steps
+    self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+
+  def test_a_second_signal_acts_at_once(self):
+    before = signal.getsignal(signal.SIGINT)
+    with self.assertRaises(KeyboardInterrupt), runner._signals() as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+      self.assertEqual(stop, [signal.SIGINT])
+      os.kill(os.getpid(), signal.SIGINT)
+    self.assertEqual(signal.getsignal(signal.SIGINT), before)
+
+
+class ResumeTest(RunnerTest):
+  def test_a_finished_run_is_loaded_and_not_trained_again(self):
+    first = train(self.folder)
+    with mock.patch.object(training, "run_chunk", side_effect=AssertionError("trained again")):
+      again = train(self.folder)
+    assert_same_bits(again.state, first.state)
+    self.assertEqual(again.history.to_dict("list"), first.history.to_dict("list"))
+
+  def test_rows_of_the_history_past_the_checkpoint_are_dropped(self):
+    with mock.patch.object(runner, "SECONDS_PER_SAVE", -1.0):  # saves after every chunk
+      whole = train(self.folder)
+    for step in whole.history["step"].unique()[-3:]:  # a crash between history and checkpoint
+      path = self.folder / str(step)
+      if step == TRAINING.num_steps:
+        os.rename(path, self.folder.parent / "lost")
+    resumed = train(self.folder)
+    self.check_history(resumed.history)
+    assert_same_bits(resumed.state, whole.state)
+
+  def test_another_config_is_refused_by_the_field_that_differs(self):
+    short = Training(**{**TRAINING.__dict__, "num_steps": 3})
+    train(self.folder, config=short)
+    train(self.folder, config=short)  # the same is not
+    other = {**RUN_CONFIG, "task": {"num_chains": 7}}
+    with self.assertRaisesRegex(ValueError, r"another run: task\.num_chains=5 there, 7 here"):
+      train(self.folder, config=short, run_config=other)
+    with self.assertRaisesRegex(ValueError, r"another run: temperatures=\[0\.0, 1\.0\] there, \[0\.0\] here"):
+      train(self.folder, config=short, run_config={**RUN_CONFIG, "temperatures": [0.0]})
+    with self.assertRaisesRegex(ValueError, r"another run: remedy=None there, 'margin' here"):
+      runner.check_same_config(self.folder, {**RUN_CONFIG, "remedy": "margin"})
+    runner.check_same_config(self.folder.parent / "nothing", RUN_CONFIG)
+
+  def test_a_checkpoint_of_other_shapes_is_refused(self):
+    train(self.folder, config=Training(**{**TRAINING.__dict__, "num_steps": 3}))
+    before = checkpoints.load_config(self.folder)
+    with self.assertRaisesRegex(ValueError, r"params\.w is float32\[4, 8, 8\], expected float32\[4, 8, 6\]"):
+      train(self.folder, state=initial(seeds.device_mesh(), width=6))
+    self.assertEqual(checkpoints.load_config(self.folder), before)
+
+
+class NotFiniteTest(RunnerTest):
+  def test_a_seed_that_is_lost_is_reported_and_harms_no_other(self):
+    clean = train()
+    np.testing.assert_array_equal(clean.is_finite, [True] * 3)
+    poisoned = initial(seeds.device_mesh())
+    poisoned.params["w"] = poisoned.params["w"].at[1, 2, 3].set(jnp.nan)
+    with self.assertLogs(level="WARNING") as logs:
+      found = train(state=poisoned)
+    self.assertRegex("".join(logs.output), r"seed row 1 left out: its loss was not finite by step 1$")
+    np.testing.assert_array_equal(found.is_finite, [True, False, True])
+    assert_same_bits(found.state, clean.state, rows=np.array([0, 2]))
+    self.assertTrue(np.isnan(found.state.params["w"][1]).all())
+    lost = found.history["row"] == 1
+    self.assertTrue(np.isnan(found.history["loss"][lost]).all())
+    self.assertTrue(np.isfinite(found.history["loss"][~lost]).all())
+
+  def test_a_seed_lost_before_the_run_was_resumed_is_not_forgotten(self):
+    short = Training(**{**TRAINING.__dict__, "num_steps": 5})
+    poisoned = initial(seeds.device_mesh())
+    poisoned.params["w"] = poisoned.params["w"].at[1].set(jnp.inf)
+    train(self.folder, state=poisoned, config=short)
+    resumed = train(self.folder)
+    np.testing.assert_array_equal(resumed.is_finite, [True, False, True])
+    self.check_history(resumed.history)
+
+
+class InitialStatesTest(absltest.TestCase):
+  def test_a_seed_begins_alike_under_every_task(self):
+    tasks = [StarGraph(num_chains=2, chain_length=1, vocabulary_size=5, reset_prob=p) for p in (0.1, 0.2)]
+    model = Transformer(num_layers=1, num_heads=2, width=8)
+    state = runner.initial_states(tasks, model, TRAINING, [7, 8, 9], seeds.device_mesh())
+    params = seeds.to_host(state.params, 6)
+    keys = seeds.to_host(jax.random.key_data(state.key), 6)
+    np.testing.assert_allclose(seeds.to_host(state.extra.reset_prob, 6), [0.1] * 3 + [0.2] * 3)  # task by task
+    np.testing.assert_array_equal(state.step, 0)
+    for leaf in [*jax.tree.leaves(params), keys]:
+      np.testing.assert_array_equal(leaf[:3], leaf[3:])
+    kernel = params["head"]["kernel"]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+      self.assertGreater(np.min(np.abs(kernel[i] - kernel[j])), 0)
+      self.assertFalse(np.array_equal(keys[i], keys[j]))
+    # Row 1 is the student that seed 8 makes by itself.
+    make = lambda key: training.init(tasks[0], model, TRAINING, key, ()).params["head"]["kernel"]
+    np.testing.assert_allclose(kernel[1], jax.jit(make)(jax.random.key(8)), atol=1e-6)
+
+
+if __name__ == "__main__":
+  absltest.main()
