@@ -108,7 +108,7 @@ def train(
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
   bar = tqdm.tqdm(
     total=config.num_steps * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
-    disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 60.0,
+    disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
   )  # fmt: skip
   saver = _Saver(folder, run_config, num_seeds, last_step=step)
   chunk_steps = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -56,9 +57,9 @@ def shapes_of(model: Transformer, task: StarGraph):
   return jax.eval_shape(lambda key: transformer.init_params(model, task, key), jax.random.key(0))
 
 
-def random_params(model: Transformer, task: StarGraph):
+def random_params(model: Transformer, task: StarGraph, seed: int = 0):
   """Parameters with no structure (norm scales differ too), without the seconds that `init_params` takes to compile."""
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
 
   def draw(path, leaf):
     if path[-1].key == "scale":
@@ -94,8 +95,8 @@ def equations(jaxpr) -> list:
   found = []
   for equation in jaxpr.eqns:
     found.append(equation)
-    for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-      inner = getattr(inner, "jaxpr", inner)
+    for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+      inner = getattr(parameter, "jaxpr", parameter)
       found += equations(inner) if hasattr(inner, "eqns") else []
   return found
 
@@ -266,7 +267,10 @@ class PackingTest(parameterized.TestCase):
     self.assertLess(difference, 1e-5)
 
 
-class MatmulTest(parameterized.TestCase):
+DENSE = "...d,de->...e"
+
+
+class ProductTest(parameterized.TestCase):
   def operands(self):
     keys = jax.random.split(jax.random.key(0), 3)
     shapes = ((2, 3, 5, 16), (16, 24), (2, 3, 5, 24))
@@ -275,19 +279,20 @@ class MatmulTest(parameterized.TestCase):
   @parameterized.parameters(("float32", 1e-6), ("bfloat16", 1e-2))
   def test_product_and_gradients_as_those_of_the_plain_product(self, dtype, within):
     x, kernel, cotangent = self.operands()
-    found, pull = jax.vjp(lambda x, kernel: transformer.matmul(x, kernel, jnp.dtype(dtype)), x, kernel)
+    found, pull = jax.vjp(lambda x, kernel: transformer.product(DENSE, jnp.dtype(dtype), x, kernel), x, kernel)
     expected, pull_plain = jax.vjp(lambda x, kernel: jnp.einsum("...d,de->...e", x, kernel), x, kernel)
     for name, a, b in zip(
       ("product", "x", "kernel"), (found, *pull(cotangent)), (expected, *pull_plain(cotangent)), strict=True
     ):
       self.assertEqual((a.dtype, a.shape), (jnp.float32, b.shape))
       error = np.linalg.norm(a - b) / np.linalg.norm(b)
-      print(f"matmul {dtype}: relative error of {name} {error:.1e}")
+      print(f"product {dtype}: relative error of {name} {error:.1e}")
       self.assertLess(error, within, name)
 
+  @mock.patch.object(transformer, "_cpu_multiplies_bfloat16", lambda: True)
   def test_bfloat16_products_have_narrow_operands_and_wide_results_backwards_too(self):
     x, kernel, _ = self.operands()
-    loss = lambda x, kernel: jnp.sum(transformer.matmul(x, kernel, jnp.dtype("bfloat16")) ** 2)
+    loss = lambda x, kernel: jnp.sum(transformer.product(DENSE, jnp.dtype("bfloat16"), x, kernel) ** 2)
     jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, kernel).jaxpr
     products = [e for e in equations(jaxpr) if e.primitive.name == "dot_general"]
     self.assertLen(products, 3)
