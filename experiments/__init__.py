@@ -1,0 +1,1 @@
+"""Binaries, one per figure or question."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 from absl import flags
 
 from experiments import published
 from loopjax import config as configs
-from loopjax import evaluation, plotting, results, seeds, statistics, students, theory
+from loopjax import evaluation, files, plotting, results, seeds, statistics, students, teacher, theory, training
 from loopjax.claims import Claim, mean_measure, paired_ratio_measure
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
@@ -82,47 +83,67 @@ def _theory_rows(config: RiskAversion) -> pd.DataFrame:
   return pd.DataFrame(rows)
 
 
-def _run_hardness(config: RiskAversion, hardness: str, output_dir: Path) -> pd.DataFrame:
-  """Trains and walks the students of one graph, without and with exploration in one program."""
-  tasks, seed_numbers, mesh = config.tasks()[hardness], range(config.num_seeds), seeds.device_mesh()
+def _label(config: RiskAversion, hardness: str, frame: pd.DataFrame) -> pd.DataFrame:
+  """The frame with condition, graph, explore_prob and seed in place of the student's row."""
+  tasks = config.tasks()[hardness]
+  task_index, seed = students.rows_of(len(tasks), range(config.num_seeds))
+  row = frame["row"].to_numpy()
+  labels = pd.DataFrame(
+    {
+      "condition": [condition_name(hardness, bool(index)) for index in task_index[row]],
+      "graph": f"G({tasks[0].num_chains},{tasks[0].chain_length})",
+      "explore_prob": np.array([task.explore_prob for task in tasks])[task_index[row]],
+      "seed": seed[row],
+    }
+  )
+  return pd.concat([labels, frame.drop(columns="row").reset_index(drop=True)], axis=1)
+
+
+def _report_positions(config: RiskAversion, hardness: str) -> None:
+  """Prints how the trained positions spread over the walk: late positions are seldom trained."""
+  tasks = config.tasks()[hardness]
+  objective = training.teacher_forcing(tasks[0], config.model, config.training)
+  histogram = jax.jit(lambda p: training.position_histogram(tasks[0], objective, jax.random.key(0), p, rows=1_024))
+  for index, task in enumerate(tasks):
+    cumulative = np.cumsum(histogram(teacher.teacher_probabilities(task)))
+    reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
+    print(f"{condition_name(hardness, bool(index))}: of the trained walk positions {reached}")
+
+
+def _run_hardness(config: RiskAversion, hardness: str, output_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+  """Trains and walks the students of one graph, without and with exploration in one program; results and history."""
+  tasks, mesh = config.tasks()[hardness], seeds.device_mesh()
+  _report_positions(config, hardness)
   trained = students.train_students(
-    tasks, config.model, config.training, seed_numbers, mesh,
+    tasks, config.model, config.training, range(config.num_seeds), mesh,
     folder=output_dir / "checkpoints" / f"{NAME}_{hardness}", description=f"{NAME}, {hardness}",
   )  # fmt: skip
   frame = evaluation.evaluate_students(
     tasks[0], config.model, trained.state, trained.is_finite, mesh,
     temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
   )  # fmt: skip
-  task_index, seed = students.rows_of(len(tasks), seed_numbers)
-  row = frame.pop("row").to_numpy()
-  frame.insert(0, "seed", seed[row])
-  frame.insert(0, "explore_prob", np.array([task.explore_prob for task in tasks])[task_index[row]])
-  frame.insert(0, "graph", f"G({tasks[0].num_chains},{tasks[0].chain_length})")
-  frame.insert(0, "condition", [condition_name(hardness, bool(e)) for e in task_index[row]])
-  return frame
+  return _label(config, hardness, frame), _label(config, hardness, trained.history)
 
 
 def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   """One row per condition, seed and temperature, with the exact teacher's length at that temperature beside."""
-  frame = pd.concat([_run_hardness(config, hardness, output_dir) for hardness in config.tasks()], ignore_index=True)
-  exact = _theory_rows(config).rename(columns={"response_length": "teacher_length"})
-  exact["teacher_successful_length"] = exact["successful_length"]
-  columns = ["condition", "temperature", "teacher_length", "teacher_successful_length"]
-  frame = frame.merge(exact[columns], on=["condition", "temperature"], validate="many_to_one")
-  frame["length_ratio"] = frame["response_length"] / frame["teacher_length"]
+  parts, histories = zip(*(_run_hardness(config, hardness, output_dir) for hardness in config.tasks()), strict=True)
+  history = pd.concat(histories, ignore_index=True)
+  files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
+  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
+
+  exact = _theory_rows(config)[["condition", "temperature", "response_length", "successful_length"]]
+  exact = exact.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")
+  frame = pd.concat(parts, ignore_index=True).merge(exact, on=["condition", "temperature"], validate="many_to_one")
+  frame["length_ratio"] = frame["response_length"] / frame["teacher_response_length"]
   frame["successful_length_ratio"] = frame["successful_length"] / frame["teacher_successful_length"]
   return frame
 
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of every measure, a row per condition and temperature."""
-
-  def cell(values: pd.Series) -> str:
-    interval = statistics.mean_interval(values.to_numpy())
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
-
   grouped = frame.groupby(["condition", "temperature"])[[*MEASURES, "length_ratio"]]
-  return grouped.agg(cell).to_string()
+  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
 
 
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:

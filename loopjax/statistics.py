@@ -67,6 +67,12 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, axis: int = 0) -
   return _interval(mean, mean - half, mean + half, count, _all_equal(values))
 
 
+def describe(values: np.ndarray, spec: str) -> str:
+  """Mean and 95% interval of `values` [S] as text, `mean [low, high]`, the numbers in the format `spec`."""
+  interval = mean_interval(values)
+  return f"{interval.mean:{spec}} [{interval.low:{spec}}, {interval.high:{spec}}]"
+
+
 def ratio_interval(
   numerator: np.ndarray, denominator: np.ndarray, *, paired: bool, confidence: float = 0.95, axis: int = 0
 ) -> Interval:

@@ -160,11 +160,11 @@ class Dense(nn.Module):
 
   features: int
   dtype: Any
-  init: Callable[[jax.Array, tuple[int, int]], jax.Array] = fan_in_init
+  kernel_init: Callable[[jax.Array, tuple[int, int]], jax.Array] = fan_in_init
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param("kernel", self.init, (x.shape[-1], self.features))
+    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
     return product("...d,de->...e", self.dtype, x, kernel)
 
 
@@ -220,7 +220,7 @@ class Layer(nn.Module):
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
     dense = functools.partial(Dense, dtype=dtype)
     normed = nn.RMSNorm(name="attention_norm")(x)
-    projected = dense(3 * config.width, init=attention_init, name="query_key_value")(normed)
+    projected = dense(3 * config.width, kernel_init=attention_init, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 3))
     if config.positions == "rotary":
@@ -231,9 +231,11 @@ class Layer(nn.Module):
       own = jax.tree.map(write, cache, own)
     mixed, weights = attend(query, own, prompt, mask, dtype)
     into_residual = functools.partial(fan_in_init, scale=(2 * config.num_layers) ** -0.5)
-    x = x + dense(config.width, init=into_residual, name="attention_out")(jnp.swapaxes(mixed, 2, 3).reshape(x.shape))
+    x = x + dense(config.width, kernel_init=into_residual, name="attention_out")(
+      jnp.swapaxes(mixed, 2, 3).reshape(x.shape)
+    )
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
-    x = x + dense(config.width, init=into_residual, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
+    x = x + dense(config.width, kernel_init=into_residual, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     return x, (own, (x, weights) if self.with_activations else None)
 
 

@@ -26,7 +26,7 @@ TASK = StarGraph(num_chains=2, chain_length=1, vocabulary_size=5, max_steps=12) 
 HIDDEN = dataclasses.replace(TASK, encoding="flat", goal_hidden=True)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 TEMPERATURES = (0.0, 0.7, 2.0)
-SEED = int(__import__("os").environ.get("SEED", 1))
+SEED = 3  # of parameters: half of their greedy walks reach the goal
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
 
 
@@ -124,7 +124,6 @@ class GreedyTest(parameterized.TestCase):
     print(f"greedy rollouts: max |confidence difference| {difference:.1e}")
     self.assertLess(difference, 1e-5)
     ended = np.any(nodes == PADDING, axis=-1)
-    print("ended", ended.sum(), np.any(nodes == task.num_nodes, -1).sum())
     self.assertBetween(ended.sum(), 3, 21)  # some reach their goal, some are cut
     self.assertTrue(np.any(nodes == task.num_nodes))  # and some step off the graph
 
@@ -133,9 +132,7 @@ class SampleTokenTest(parameterized.TestCase):
   @parameterized.parameters(0.3, 1.0, 2.5)
   def test_draws_follow_the_softmax(self, temperature):
     logits, count = np.array([1.0, -0.5, 0.3, 2.0, -2.0, 0.0], np.float32), 20_000
-    drawn = decoding.sample_token(
-      jax.random.key(0), jnp.tile(logits[None], (count, 1)), jnp.full(count, temperature)
-    )
+    drawn = decoding.sample_token(jax.random.key(0), jnp.tile(logits[None], (count, 1)), jnp.full(count, temperature))
     expected = np.exp(logits.astype(np.float64) / temperature)
     result = scipy.stats.chisquare(np.bincount(drawn, minlength=6), count * expected / expected.sum())
     print(f"temperature {temperature}: p value {result.pvalue:.3f}")

@@ -199,7 +199,10 @@ class PlacementTest(parameterized.TestCase):
   @parameterized.parameters((1, 4), (4, 4), (5, 8), (8, 8))
   def test_padding_repeats_the_last_seed_and_is_cut_off_again(self, num_seeds, padded):
     mesh = seeds.device_mesh()
-    tree = {"a": jnp.arange(3.0 * num_seeds).reshape(num_seeds, 3), "key": jax.random.split(jax.random.key(0), num_seeds)}
+    tree = {
+      "a": jnp.arange(3.0 * num_seeds).reshape(num_seeds, 3),
+      "key": jax.random.split(jax.random.key(0), num_seeds),
+    }
     placed = seeds.place(tree, mesh)
     for leaf in jax.tree.leaves(placed):
       self.assertEqual(leaf.shape[0], padded)

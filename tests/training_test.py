@@ -14,7 +14,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
-from loopjax import decoding, encoding, teacher, training, transformer
+from loopjax import decoding, teacher, training
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training
 from loopjax.transformer import Transformer
@@ -51,8 +51,9 @@ def compiled_chunk():
 def assert_same_bits(found, expected):
   for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
     if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-      a, b = jax.random.key_data(a), jax.random.key_data(b)
-    np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+      np.testing.assert_array_equal(jax.random.key_data(a), jax.random.key_data(b))
+    else:
+      np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
 
 
 class ValidationTest(parameterized.TestCase):
@@ -82,9 +83,7 @@ class LossTest(absltest.TestCase):
   def test_cross_entropy_as_in_optax(self):
     logits = 5 * jax.random.normal(jax.random.key(0), (3, 4, 7))
     targets = jax.random.randint(jax.random.key(1), (3, 4), 0, 7)
-    expected, pull_expected = jax.vjp(
-      lambda x: optax.softmax_cross_entropy_with_integer_labels(x, targets), logits
-    )
+    expected, pull_expected = jax.vjp(lambda x: optax.softmax_cross_entropy_with_integer_labels(x, targets), logits)
     found, pull = jax.vjp(lambda x: training.cross_entropy(x, targets), logits)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(pull(expected)[0], pull_expected(expected)[0], atol=1e-5)

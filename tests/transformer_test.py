@@ -134,9 +134,7 @@ class CachedDecodingTest(parameterized.TestCase):
   )
   def test_position_by_position_as_the_full_pass(self, positions, form, goal_hidden, prompt_attention, dtype, within):
     task = dataclasses.replace(TASK, encoding=form, goal_hidden=goal_hidden)
-    model = dataclasses.replace(
-      MODEL, positions=positions, prompt_attention=prompt_attention, matmul_dtype=dtype
-    )
+    model = dataclasses.replace(MODEL, positions=positions, prompt_attention=prompt_attention, matmul_dtype=dtype)
     length = teacher.stream_length(task)
     batch, params = random_batch(task, 3, 2), random_params(model, task)
 

@@ -1,0 +1,1 @@
+"""Measurements on walks and students: pure and jittable."""

@@ -1,0 +1,96 @@
+"""The road from preset to claims table, small; folders of other configs and bad flags are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+import pandas as pd
+from absl.testing import absltest, parameterized
+
+from experiments import presets, proposition_one, reproduce, risk_aversion
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+MODEL = Transformer(num_layers=1, num_heads=2, width=16)
+TRAINING = Training(num_steps=3, rows_per_step=2)
+TINY = presets.Preset(
+  risk_aversion=risk_aversion.RiskAversion(
+    easy=StarGraph(num_chains=2, chain_length=1, vocabulary_size=4, max_steps=8, explore_prob=0.5),
+    hard=StarGraph(num_chains=2, chain_length=2, vocabulary_size=6, max_steps=8, explore_prob=0.5),
+    model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
+  ),
+  proposition_one=proposition_one.PropositionOne(
+    task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, vocabulary_size=5, max_steps=8),
+    num_children=(3,), cycle_probs=(0.1, 0.5), model=MODEL, training=TRAINING, num_visits=2, num_seeds=3, num_graphs=4,
+  ),
+)  # fmt: skip
+
+
+class ReproduceTest(absltest.TestCase):
+  def test_everything_is_written_and_nothing_is_run_twice_or_under_another_config(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.enterContext(mock.patch.dict(presets.PRESETS, tiny=TINY))
+    table = reproduce.run("tiny", folder)
+    written = pd.read_csv(folder / "claims.csv")
+    self.assertEqual(list(written.columns[:6]), ["claim", "value", "low", "high", "published", "verdict"])
+    self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
+    self.assertLen(table, len(risk_aversion.claims()) + len(proposition_one.claims()))
+    for name in ("risk_aversion", "proposition_one", "phase_diagram"):
+      for suffix in (".png", ".svg"):
+        self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000)
+
+    walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
+    self.assertLen(walks, 4 * 3 * 2)
+    self.assertFalse(walks.duplicated(["condition", "seed", "temperature"]).any())
+    self.assertTrue(walks["response_length"].between(2, 8).all())
+    root = pd.read_parquet(folder / "results" / "proposition_one.parquet")
+    self.assertLen(root, 2 * 3 * 2)
+    self.assertTrue(root["total_variation"].between(0, 1).all())
+
+    with mock.patch.object(risk_aversion, "compute", side_effect=AssertionError("ran again")):
+      pd.testing.assert_frame_equal(risk_aversion.run(TINY.risk_aversion, folder), walks)
+      other = dataclasses.replace(TINY.risk_aversion, num_graphs=5)
+      with self.assertRaisesRegex(ValueError, "num_graphs=4 there, 5 asked for"):
+        risk_aversion.run(other, folder)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "results" / "risk_aversion.parquet"), walks)
+
+  def test_presets_keep_their_promises(self):
+    standard = presets.PRESETS["standard"].risk_aversion
+    for tasks in standard.tasks().values():
+      positions = standard.training.num_steps * standard.training.rows_per_step * standard.training.length(tasks[0])
+      self.assertLessEqual(positions, 10_000_000)
+    for preset in presets.PRESETS.values():
+      self.assertGreaterEqual(preset.risk_aversion.num_seeds, 4)
+
+  def test_claims_have_names_of_their_own(self):
+    names = [claim.name for experiment in reproduce.EXPERIMENTS.values() for claim in experiment.claims()]
+    self.assertLen(set(names), len(names))
+
+
+class BadInputTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("experiments.risk_aversion", "--config.hard.num_chains=0", "num_chains=0"),
+    ("experiments.risk_aversion", "--config.hard.reset_prob=0.6", "the teacher prefers the reset"),
+    ("experiments.risk_aversion", "--config.model.num_heads=3", "divisible by model.num_heads=3"),
+    ("experiments.risk_aversion", "--config.training.stream_length=5", "for the longest walk"),
+    ("experiments.proposition_one", "--config.num_visits=100", "num_visits=100"),
+    ("experiments.reproduce", "--preset=huge", "huge"),
+  )
+  def test_one_line_and_a_non_zero_exit(self, module, flag, message):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    command = [sys.executable, "-m", module, flag, f"--output_dir={folder}/out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    self.assertNotEqual(done.returncode, 0)
+    self.assertLen(done.stderr.strip().splitlines(), 1, done.stderr)
+    self.assertIn(message, done.stderr)
+    self.assertFalse(pathlib.Path(folder, "out").exists())
+
+
+if __name__ == "__main__":
+  absltest.main()
