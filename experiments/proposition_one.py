@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from absl import flags
 from jax.sharding import Mesh
 
-from loopjax import config as configs
+from experiments import binary
 from loopjax import decoding, plotting, results, seeds, statistics, students, theory
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Measure
@@ -187,14 +186,5 @@ def claims() -> list[Claim]:
   ]  # fmt: skip
 
 
-def main() -> None:
-  config = _CONFIG()
-  seeds.initialize_distributed()
-  run(config, Path(_OUTPUT_DIR.value))
-
-
 if __name__ == "__main__":
-  seeds.use_all_cores()
-  _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/proposition_one", "Where results, figures, checkpoints go.")
-  _CONFIG = configs.flags(PropositionOne())
-  configs.run_main(main)
+  binary.run_experiment(NAME, PropositionOne(), run)

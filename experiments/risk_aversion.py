@@ -14,10 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pandas as pd
-from absl import flags
 
-from experiments import published
-from loopjax import config as configs
+from experiments import binary, published
 from loopjax import evaluation, files, plotting, results, seeds, statistics, students, teacher, theory, training
 from loopjax.claims import Claim, mean_measure, paired_ratio_measure
 from loopjax.config import require
@@ -219,14 +217,5 @@ def claims() -> list[Claim]:
   return registered
 
 
-def main() -> None:
-  config = _CONFIG()
-  seeds.initialize_distributed()
-  run(config, Path(_OUTPUT_DIR.value))
-
-
 if __name__ == "__main__":
-  seeds.use_all_cores()
-  _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/risk_aversion", "Where results, figures, checkpoints go.")
-  _CONFIG = configs.flags(RiskAversion())
-  configs.run_main(main)
+  binary.run_experiment(NAME, RiskAversion(), run)

@@ -24,7 +24,7 @@ from tests.transformer_test import random_params, sample_packed, walks_alone
 TASK = StarGraph(num_chains=2, chain_length=1, vocabulary_size=6, max_steps=8, explore_prob=0.5)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 TRAINING = Training(num_steps=150, rows_per_step=32, stream_length=16, learning_rate=0.02, warmup_steps=10)
-PAPER = Transformer(num_layers=12, num_heads=12, width=768)
+PAPER = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtype="bfloat16")
 PAPER_TASK = StarGraph(num_chains=5, chain_length=5, vocabulary_size=100)
 
 
@@ -241,7 +241,7 @@ class PositionHistogramTest(parameterized.TestCase):
 
 
 class PackingTest(absltest.TestCase):
-  def test_the_summed_loss_and_its_gradients_do_not_depend_on_the_arrangement(self):
+  def test_the_summed_loss_does_not_depend_on_the_arrangement(self):
     longest = teacher.stream_length(TASK)
     packed = sample_packed(TASK, 8, 2, 3 * longest)
     alone, where = walks_alone(packed, longest)
@@ -249,20 +249,12 @@ class PackingTest(absltest.TestCase):
     loss = training.teacher_forcing(TASK, MODEL, TRAINING).loss
     params = random_params(MODEL, TASK)
 
-    @jax.jit
-    def evaluate(params, batch):
-      total = lambda params: loss(params, batch, jax.random.key(0), ())[:2]
-      return jax.value_and_grad(total, has_aux=True)(params)
-
-    (total, weight), gradients = evaluate(params, packed)
-    (total_alone, weight_alone), gradients_alone = evaluate(params, alone)
+    evaluate = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0), ())[:2])
+    (total, weight), (total_alone, weight_alone) = evaluate(params, packed), evaluate(params, alone)
     self.assertEqual(float(weight), float(weight_alone))
     self.assertEqual(float(weight), float(np.sum(packed.weights)))
+    print(f"packed against alone: relative difference of the loss {total / total_alone - 1:.1e}")
     self.assertAlmostEqual(float(total / total_alone), 1, delta=1e-5)
-    norm = float(optax.tree.norm(gradients))
-    difference = float(optax.tree.norm(jax.tree.map(jnp.subtract, gradients, gradients_alone))) / norm
-    print(f"packed against alone: loss {total / total_alone - 1:.1e}, gradient {difference:.1e} (relative)")
-    self.assertLess(difference, 1e-5)
 
 
 class ExportTest(parameterized.TestCase):
@@ -279,11 +271,9 @@ class ExportTest(parameterized.TestCase):
     self.assertEqual(exported.platforms, (platform,))
     return exported
 
-  @parameterized.product(
-    platform=("tpu", "cuda"), student=((TASK, MODEL), (PAPER_TASK, dataclasses.replace(PAPER, matmul_dtype="bfloat16")))
-  )
-  def test_training_and_rollouts_lower(self, platform, student):
-    task, model = student
+  @parameterized.parameters("tpu", "cuda")
+  def test_training_and_rollouts_of_the_papers_student_lower(self, platform):
+    task, model = PAPER_TASK, PAPER
     config = dataclasses.replace(TRAINING, stream_length=0)
     objective = training.teacher_forcing(task, model, config)
     state = self.abstract_state(task, model, config)
