@@ -35,9 +35,21 @@ def use_all_cores() -> None:
 
 
 def initialize_distributed() -> None:
-  """Joins the other processes where the usual environment (a coordinator's address, SLURM, Open MPI) names several."""
-  counts = (os.environ.get(name, "1") for name in ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
-  if any(int(count) > 1 for count in counts):
+  """Joins the other processes where the usual environment names several; else does nothing.
+
+  That is JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what SLURM and Open MPI set.
+
+  Raises:
+    ValueError: a coordinator is named without the number of processes or this one's.
+  """
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  address, *numbers = (os.environ.get(name, "") for name in names)
+  if address:
+    for name, number in zip(names[1:], numbers, strict=True):
+      require(number.isdigit(), name, number, f"a whole number, since JAX_COORDINATOR_ADDRESS={address}")
+    num_processes, process_id = map(int, numbers)
+    jax.distributed.initialize(address, num_processes, process_id)
+  elif any(int(os.environ.get(name, "1")) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")):
     jax.distributed.initialize()
 
 
@@ -51,7 +63,7 @@ def device_mesh(num_data: int = 1) -> Mesh:
 def place(tree: Any, mesh: Mesh) -> Any:
   """Puts `tree` [S, ...] on the mesh, seeds over devices. S is first padded to a multiple of the devices.
 
-  The padding repeats the last seed; `to_host` cuts it off again.
+  The padding repeats the last seed; `to_host` cuts it off again. Every process gives the same `tree`.
   """
   num_devices = mesh.shape[SEED]
   sharding = NamedSharding(mesh, PartitionSpec(SEED))
@@ -60,7 +72,13 @@ def place(tree: Any, mesh: Mesh) -> Any:
     missing = -leaf.shape[0] % num_devices
     return jnp.concatenate([leaf] + [leaf[-1:]] * missing) if missing else leaf
 
-  return jax.device_put(jax.tree.map(pad, tree), sharding)
+  def put(leaf: jax.Array) -> jax.Array:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    whole = np.asarray(leaf)  # every process has it, and gives its own devices their rows
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+  return jax.tree.map(lambda leaf: put(pad(leaf)), tree)
 
 
 def to_host(tree: Any, num_seeds: int) -> Any:

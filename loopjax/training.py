@@ -136,7 +136,8 @@ def make_optimizer(training: Training) -> optax.GradientTransformation:
   )
 
   def decayed(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+    # By name: the scales of norms are matrices too once layers are stacked.
+    return jax.tree_util.tree_map_with_path(lambda path, _: "scale" not in jax.tree_util.keystr(path), params)
 
   adamw = optax.adamw(schedule, b2=0.98, weight_decay=training.weight_decay, mask=decayed)
   return optax.chain(optax.clip_by_global_norm(training.clip_norm), adamw)

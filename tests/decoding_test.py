@@ -220,6 +220,9 @@ def stateless(change) -> LogitsProcessor:
   return LogitsProcessor(lambda problems: (), lambda state, logits, labels: (state, change(logits)))
 
 
+LAST_IS_THREE = (stateless(jnp.zeros_like), stateless(lambda logits: logits.at[..., 3].add(1.0)))
+
+
 class LogitsProcessorTest(absltest.TestCase):
   def test_it_acts_and_its_state_is_carried_between_steps_and_chunks(self):
     rollout = roll_out(TASK, chunks=(4,), processors=(no_label_twice(),))
@@ -236,9 +239,13 @@ class LogitsProcessorTest(absltest.TestCase):
     self.assertGreater(repeats, 20)  # without it labels do come twice
 
   def test_they_act_in_order(self):
-    flatten, prefer_three = stateless(jnp.zeros_like), stateless(lambda logits: logits.at[..., 3].add(1.0))
-    rollout = roll_out(TASK, temperatures=(0.0,) * 3, chunks=(1,), processors=(flatten, prefer_three))
+    rollout = roll_out(TASK, temperatures=(0.0,) * 3, chunks=(1,), processors=LAST_IS_THREE)
     np.testing.assert_array_equal(rollout.labels, 3)  # the other way round: all logits 0, so label 0
+
+  def test_every_step_has_a_draw_of_its_own(self):
+    rollout = roll_out(TASK, temperatures=(1.0,) * 3, chunks=(1,) * 4, processors=LAST_IS_THREE)
+    distinct = [len(set(nodes[1:])) for nodes in np.asarray(rollout.nodes).reshape(-1, TASK.max_steps)[:, :5]]
+    self.assertGreater(np.mean(np.array(distinct) > 1), 0.9)
 
 
 class MeshTest(absltest.TestCase):

@@ -212,6 +212,8 @@ class DataAxisTest(absltest.TestCase):
     ))(state)  # fmt: skip
     np.testing.assert_array_equal(found, expected)
     self.assertLen(np.unique(expected), 24)  # no two rows alike
+    after = step(None)(state._replace(step=jnp.int32(5), extra=jnp.zeros((8, 3))))
+    self.assertLen(np.unique([expected, after]), 48)  # and none again at the next step
 
 
 class PositionHistogramTest(parameterized.TestCase):
