@@ -156,7 +156,9 @@ def _sample_batch(
   """This device's share of the step's batch: example i comes from fold_in(key, i), whatever device draws it."""
   first: int | jax.Array = 0
   if data_axis is not None:
-    rows //= jax.lax.axis_size(data_axis)
+    num_devices = jax.lax.axis_size(data_axis)
+    require(rows % num_devices == 0, "training.rows_per_step", rows, f"a multiple of {num_devices} data devices")
+    rows //= num_devices
     first = jax.lax.axis_index(data_axis) * rows
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(rows))
   return jax.vmap(lambda k: objective.sample(k, state.extra))(keys)
