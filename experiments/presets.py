@@ -1,4 +1,4 @@
-"""What `reproduce` runs at each preset, in numbers. Chosen before any result was seen at these sizes.
+"""What `reproduce` runs at each preset, in numbers. Sizes were chosen before a preset was first run.
 
 `quick`: 2 CPU cores, minutes; small graphs. `standard`: a laptop in hours, one accelerator in minutes; at most 10M
 trained positions a seed. `paper`: the published student, accelerators.
