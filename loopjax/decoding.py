@@ -43,7 +43,7 @@ class Rollout(NamedTuple):
 
   Attributes:
     nodes: [G, R, W], `PADDING` after the end; N for a label that is not on the graph.
-    confidence: [G, R, W], the largest next-token probability (at temperature 1) from which a node was chosen; 0 at s.
+    confidence: [G, R, W], the largest next-token probability (at temperature 1) before logits processors; 0 at s.
     ended: [G, R], whether the goal was reached.
     step: how many nodes after s have been taken.
     labels: [G, R], the token to read next.

@@ -148,7 +148,7 @@ def attention_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """Kernels of queries, keys, values, [D, 3 D]; keys begin as a copy of the queries.
 
   Tokens then attend from the start to tokens like themselves, the look-up that reading a graph consists of: mimetic
-  initialisation (arXiv 2305.09828), without which this look-up alone takes most of a small student's training.
+  initialisation (arXiv 2305.09828). A small student without it had not learnt this look-up after 9M positions.
   """
   kernel = fan_in_init(key, shape)
   width = shape[0]

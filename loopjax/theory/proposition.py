@@ -16,6 +16,7 @@ _TIE = 1e-9  # log-probabilities closer than this tie at temperature 0
 
 
 def check_temperature(temperature: float) -> None:
+  """Raises `ValueError` where `temperature` is negative or not finite."""
   require(0 <= temperature < np.inf, "temperature", temperature, "finite and at least 0")
 
 
