@@ -50,7 +50,7 @@ _STANDARD = Preset(
     easy=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=64, explore_prob=0.5),
     hard=StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=64, explore_prob=0.5),
     model=Transformer(num_layers=3, num_heads=4, width=64),
-    training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
+    training=Training(num_steps=38_000, rows_per_step=4, learning_rate=1e-3, warmup_steps=400),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     num_seeds=16,
     num_graphs=256,

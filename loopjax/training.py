@@ -182,7 +182,7 @@ def train_step(
   gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
   updates, opt_state = make_optimizer(training).update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics = Metrics(total / weight, optax.global_norm(gradients), weight)
+  metrics = Metrics(total / weight, optax.tree.norm(gradients), weight)
   return TrainState(state.step + 1, params, opt_state, state.key, extra), metrics
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -20,11 +18,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding
+from loopjax import attention, encoding
+from loopjax.attention import KeysValues
 from loopjax.config import require
+from loopjax.products import product
 from loopjax.star_graph import StarGraph
-
-MASKED = -1e30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,78 +63,20 @@ class Transformer:
     require(dtype in ("float32", "bfloat16"), "model.matmul_dtype", dtype, "float32, bfloat16")
 
 
-class KeysValues(NamedTuple):
-  """Keys and values of every layer, [M, B, H, P, F] of a prompt or [M, B, R, H, K, F] of streams."""
-
-  keys: jax.Array
-  values: jax.Array
-
-
 class Output(NamedTuple):
   """What a forward pass gives.
 
   Attributes:
     logits: [B, R, L, V].
-    cache: the streams' keys and values, [M, B, R, H, K, F].
+    cache: the streams' keys and values, [M, B, H, R, K, F].
     residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
-    attention: on request, attention weights over prompt, then stream, [M, B, R, H, L, P + K]; else None.
+    attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + K]; else None.
   """
 
   logits: jax.Array
   cache: KeysValues
   residual: jax.Array | None = None
   attention: jax.Array | None = None
-
-
-def _einsum(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-  x, y = x.astype(dtype), y.astype(dtype)
-
-  def widened(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, x.astype(jnp.float32), y.astype(jnp.float32))
-
-  def narrow(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
-
-  if dtype == jnp.float32 or _cpu_multiplies_bfloat16():
-    return narrow(x, y)
-  # XLA cannot run every bfloat16 product on a CPU without units for it; the same numbers then go through float32.
-  return jax.lax.platform_dependent(x, y, cpu=widened, default=narrow)
-
-
-@functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
-  """Whether this machine's CPU has matrix units for bfloat16."""
-  cpu_info = pathlib.Path("/proc/cpuinfo")
-  return cpu_info.exists() and "amx_bf16" in cpu_info.read_text()
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def product(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-  """einsum(subscripts, x, y) with operands in `dtype`, accumulated in float32, in the backward pass as well.
-
-  Autodiff alone would multiply the float32 cotangent by a bfloat16 operand, off the fast matrix units. Every index must
-  stand in two of the three subscripts.
-  """
-  return _einsum(subscripts, dtype, x, y)
-
-
-def _product_forward(
-  subscripts: str, dtype: Any, x: jax.Array, y: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  x, y = x.astype(dtype), y.astype(dtype)
-  return _einsum(subscripts, dtype, x, y), (x, y)
-
-
-def _product_backward(
-  subscripts: str, dtype: Any, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  x, y = residuals
-  of_x, of_y, of_result = re.split(",|->", subscripts)
-  to_x = _einsum(f"{of_result},{of_y}->{of_x}", dtype, cotangent, y)
-  return to_x, _einsum(f"{of_x},{of_result}->{of_y}", dtype, x, cotangent)
-
-
-product.defvjp(_product_forward, _product_backward)
 
 
 def fan_in_init(key: jax.Array, shape: tuple[int, int], scale: float = 1.0) -> jax.Array:
@@ -168,53 +108,15 @@ class Dense(nn.Module):
     return product("...d,de->...e", self.dtype, x, kernel)
 
 
-def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
-  """Rotary positions (arXiv 2104.09864): turns halves of `x` [B, R, H, L, F] by angles that grow with `positions`."""
-  half = x.shape[-1] // 2
-  frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions[:, :, None, :, None] * frequency.reshape(1, 1, 1, 1, half)
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  a, b = x[..., :half], x[..., half:]
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
-def attend(
-  query: jax.Array, own: KeysValues, prompt: KeysValues | None, mask: jax.Array, dtype: Any
-) -> tuple[jax.Array, jax.Array]:
-  """Softmax attention of the streams to the whole prompt and to themselves under `mask`.
-
-  Args:
-    query: [B, R, H, L, F].
-    own: the streams' keys and values, [B, R, H, K, F].
-    prompt: the prompt's, [B, H, P, F]; None while the prompt itself is read.
-    mask: [B or 1, R or 1, L, K] bool, what of the stream may be attended to.
-    dtype: of the products' operands.
-
-  Returns:
-    The mixed values [B, R, H, L, F] and the weights over prompt, then stream, [B, R, H, L, P + K].
-  """
-  query = query / query.shape[-1] ** 0.5
-  scores = product("brhlf,brhkf->brhlk", dtype, query, own.keys)
-  scores = jnp.where(mask[:, :, None], scores, MASKED)
-  if prompt is None:
-    weights = jax.nn.softmax(scores)
-    return product("brhlk,brhkf->brhlf", dtype, weights, own.values), weights
-  to_prompt = product("brhlf,bhpf->brhlp", dtype, query, prompt.keys)
-  weights = jax.nn.softmax(jnp.concatenate([to_prompt, scores], axis=-1))
-  over_prompt, over_own = jnp.split(weights, [prompt.keys.shape[2]], axis=-1)
-  mixed = product("brhlp,bhpf->brhlf", dtype, over_prompt, prompt.values)
-  return mixed + product("brhlk,brhkf->brhlf", dtype, over_own, own.values), weights
-
-
 class Layer(nn.Module):
-  """One layer. Reads the prompt (`prompt` None, R = 1) or streams, with a cache that it extends or without."""
+  """One layer. Reads the prompt (R = 1, `prompt` empty) or streams, with a cache that it extends or without."""
 
   config: Transformer
   with_activations: bool = False
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, prompt: KeysValues | None, cache: KeysValues | None, positions: jax.Array, mask: jax.Array,
+    self, x: jax.Array, prompt: KeysValues, cache: KeysValues | None, positions: jax.Array, mask: jax.Array,
     cache_index: jax.Array | int,
   ) -> tuple[jax.Array, tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
@@ -222,21 +124,21 @@ class Layer(nn.Module):
     normed = nn.RMSNorm(name="attention_norm")(x)
     projected = dense(3 * config.width, kernel_init=attention_init, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
-    query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 3))
+    query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
     if config.positions == "rotary":
-      query, keys = rotate(query, positions), rotate(keys, positions)
+      query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
     own = KeysValues(keys, values)
     if cache is not None:
       write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
       own = jax.tree.map(write, cache, own)
-    mixed, weights = attend(query, own, prompt, mask, dtype)
+    mixed = jnp.moveaxis(attention.attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
     into_residual = functools.partial(fan_in_init, scale=(2 * config.num_layers) ** -0.5)
-    x = x + dense(config.width, kernel_init=into_residual, name="attention_out")(
-      jnp.swapaxes(mixed, 2, 3).reshape(x.shape)
-    )
+    x = x + dense(config.width, kernel_init=into_residual, name="attention_out")(mixed)
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, kernel_init=into_residual, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
-    return x, (own, (x, weights) if self.with_activations else None)
+    if not self.with_activations:
+      return x, (own, None)
+    return x, (own, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
 
 
 class TransformerModule(nn.Module):
@@ -278,8 +180,8 @@ class TransformerModule(nn.Module):
     mask = jnp.ones((length, length), bool)
     mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
     x = self._embed(prompt[:, None], positions)
-    _, (own, _) = self.layers(x, None, None, positions, mask[None, None], 0)
-    return jax.tree.map(lambda a: a[:, :, 0], own)
+    _, (own, _) = self.layers(x, empty_prompt(self.config, len(prompt)), None, positions, mask[None, None], 0)
+    return jax.tree.map(lambda a: a[:, :, :, 0], own)
 
   def read_streams(
     self, inputs: jax.Array, positions: jax.Array, mask: jax.Array, prompt: KeysValues,
@@ -293,6 +195,12 @@ class TransformerModule(nn.Module):
   def __call__(self, row: encoding.Row) -> Output:
     mask = segment_mask(row.segments)
     return self.read_streams(row.inputs, row.positions, mask, self.read_prompt(row.prompt))
+
+
+def empty_prompt(config: Transformer, batch: int) -> KeysValues:
+  """Keys and values of no prompt, [M, B, H, 0, F]: what a prompt is read with."""
+  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, 0, config.width // config.num_heads))
+  return KeysValues(zeros, zeros)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:
@@ -333,9 +241,9 @@ def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.A
 
 
 def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> KeysValues:
-  """A cache for rollouts of `length` positions, [M, B, R, H, K, F]."""
+  """A cache for rollouts of `length` positions, [M, B, H, R, K, F]."""
   heads = config.num_heads
-  zeros = jnp.zeros((config.num_layers, batch, num_streams, heads, length, config.width // heads), jnp.float32)
+  zeros = jnp.zeros((config.num_layers, batch, heads, num_streams, length, config.width // heads), jnp.float32)
   return KeysValues(zeros, zeros)
 
 
@@ -349,8 +257,3 @@ def decode_step(
   inputs = (tokens[:, :, None], positions, mask, prompt, cache, index)
   output = cast(Output, TransformerModule(config, task).apply({"params": params}, *inputs, method="read_streams"))
   return output.logits[:, :, 0], output.cache
-
-
-def num_parameters(params: Any) -> int:
-  """The number of parameters of one student."""
-  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,114 @@
+"""Attention of streams to their row's prompt and to themselves, and its backward pass.
+
+Heads come before streams, so that every product is a plain batched one on every platform, the prompt's shared by all
+streams of the row.
+
+Shapes: B batch, H heads, R streams, L query positions, P prompt positions (0 while the prompt itself is read), K
+positions of the stream that can be attended to, F features of a head.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from loopjax.products import product_without_gradient
+
+MASKED = -1e30
+
+
+class KeysValues(NamedTuple):
+  """Keys and values: [B, H, P, F] of a prompt, [B, H, R, K, F] of streams; with a leading axis, of every layer."""
+
+  keys: jax.Array
+  values: jax.Array
+
+
+class _Exponentials(NamedTuple):
+  """exp(score - largest score) to the prompt [B, H, R, L, P] and to the stream [B, H, R, L, K]; 1 / their sum."""
+
+  prompt: jax.Array
+  own: jax.Array
+  inverse_sum: jax.Array
+
+
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+  """Rotary positions (arXiv 2104.09864): turns halves of `x` [B, H, R, L, F] by angles that grow with `positions`."""
+  half = x.shape[-1] // 2
+  frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  angle = positions[:, None, :, :, None] * frequency.reshape(1, 1, 1, 1, half)
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  a, b = x[..., :half], x[..., half:]
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def _exponentials(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> _Exponentials:
+  to_prompt = product_without_gradient("bhrlf,bhpf->bhrlp", dtype, query, prompt.keys)
+  to_own = product_without_gradient("bhrlf,bhrkf->bhrlk", dtype, query, own.keys)
+  to_own = jnp.where(mask[:, None], to_own, MASKED)
+  largest = jnp.maximum(jnp.max(to_prompt, axis=-1, initial=MASKED), jnp.max(to_own, axis=-1))[..., None]
+  to_prompt, to_own = jnp.exp(to_prompt - largest), jnp.exp(to_own - largest)
+  return _Exponentials(to_prompt, to_own, 1 / (jnp.sum(to_prompt, axis=-1) + jnp.sum(to_own, axis=-1))[..., None])
+
+
+def attention_weights(
+  dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array
+) -> jax.Array:
+  """The weights that `attend` mixes values with, over prompt, then stream: [B, H, R, L, P + K]."""
+  prompt_part, own_part, inverse_sum = _exponentials(dtype, query / query.shape[-1] ** 0.5, own, prompt, mask)
+  return jnp.concatenate([prompt_part, own_part], axis=-1) * inverse_sum
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
+  """Softmax attention of the streams to the whole prompt and to themselves under `mask`.
+
+  Args:
+    dtype: of the products' operands.
+    query: [B, H, R, L, F].
+    own: the streams' keys and values, [B, H, R, K, F].
+    prompt: the prompt's, [B, H, P, F].
+    mask: [B or 1, R or 1, L, K] bool, what of the stream may be attended to; every position something.
+
+  Returns:
+    The mixed values [B, H, R, L, F].
+  """
+  return _attend_forward(dtype, query, own, prompt, mask)[0]
+
+
+def _attend_forward(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> Any:
+  query = query / query.shape[-1] ** 0.5
+  exponentials = _exponentials(dtype, query, own, prompt, mask)
+  mixed = product_without_gradient("bhrlp,bhpf->bhrlf", dtype, exponentials.prompt, prompt.values)
+  mixed += product_without_gradient("bhrlk,bhrkf->bhrlf", dtype, exponentials.own, own.values)
+  mixed *= exponentials.inverse_sum
+  return mixed, (query, own, prompt, exponentials, mixed)
+
+
+def _attend_backward(dtype: Any, residuals: Any, cotangent: jax.Array) -> Any:
+  # With weights w, scores s and output o = w v the gradient to s is w (g v' - g o'), g o' being the same for all keys
+  # (FlashAttention, arXiv 2205.14135, appendix B.4): no sum over keys, and only exponentials are kept from the forward
+  # pass. Normalising g once stands for normalising every weight.
+  query, own, prompt, exponentials, mixed = residuals
+  dot = functools.partial(product_without_gradient, dtype=dtype)
+  cotangent = cotangent * exponentials.inverse_sum
+  shared = jnp.sum(cotangent * mixed, axis=-1, keepdims=True)
+  to_prompt = exponentials.prompt * (dot("bhrlf,bhpf->bhrlp", x=cotangent, y=prompt.values) - shared)
+  to_own = exponentials.own * (dot("bhrlf,bhrkf->bhrlk", x=cotangent, y=own.values) - shared)
+  to_query = dot("bhrlp,bhpf->bhrlf", x=to_prompt, y=prompt.keys) + dot("bhrlk,bhrkf->bhrlf", x=to_own, y=own.keys)
+  return (
+    to_query / query.shape[-1] ** 0.5,
+    KeysValues(
+      dot("bhrlk,bhrlf->bhrkf", x=to_own, y=query), dot("bhrlk,bhrlf->bhrkf", x=exponentials.own, y=cotangent)
+    ),
+    KeysValues(
+      dot("bhrlp,bhrlf->bhpf", x=to_prompt, y=query), dot("bhrlp,bhrlf->bhpf", x=exponentials.prompt, y=cotangent)
+    ),
+    None,
+  )
+
+
+attend.defvjp(_attend_forward, _attend_backward)
