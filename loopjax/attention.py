@@ -54,9 +54,7 @@ def _exponentials(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysVal
   return _Exponentials(to_prompt, to_own, 1 / (jnp.sum(to_prompt, axis=-1) + jnp.sum(to_own, axis=-1))[..., None])
 
 
-def attention_weights(
-  dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array
-) -> jax.Array:
+def attention_weights(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
   """The weights that `attend` mixes values with, over prompt, then stream: [B, H, R, L, P + K]."""
   prompt_part, own_part, inverse_sum = _exponentials(dtype, query / query.shape[-1] ** 0.5, own, prompt, mask)
   return jnp.concatenate([prompt_part, own_part], axis=-1) * inverse_sum

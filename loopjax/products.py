@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 @functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
+def cpu_multiplies_bfloat16() -> bool:
   """Whether this machine's CPU has matrix units for bfloat16."""
   cpu_info = pathlib.Path("/proc/cpuinfo")
   return cpu_info.exists() and "amx_bf16" in cpu_info.read_text()
@@ -28,7 +28,7 @@ def product_without_gradient(subscripts: str, dtype: Any, x: jax.Array, y: jax.A
   def narrow(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
 
-  if dtype == jnp.float32 or _cpu_multiplies_bfloat16():
+  if dtype == jnp.float32 or cpu_multiplies_bfloat16():
     return narrow(x, y)
   # XLA cannot run every bfloat16 product on a CPU without units for it; the same numbers then go through float32.
   return jax.lax.platform_dependent(x, y, cpu=widened, default=narrow)
@@ -44,9 +44,7 @@ def product(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Arra
   return product_without_gradient(subscripts, dtype, x, y)
 
 
-def _forward(
-  subscripts: str, dtype: Any, x: jax.Array, y: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _forward(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   x, y = x.astype(dtype), y.astype(dtype)
   return product_without_gradient(subscripts, dtype, x, y), (x, y)
 

@@ -111,10 +111,10 @@ def train(
     disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
   )  # fmt: skip
   saver = _Saver(folder, run_config, num_seeds, last_step=step)
-  chunk_steps = 1
-  with bar, _signals() as stop:
-    while step < config.num_steps and not stop:
-      chunk_steps = _agree(min(chunk_steps, config.num_steps - step))
+  chunk_steps, stop_signal = 1, 0
+  with bar, _signals() as received:
+    while step < config.num_steps and not stop_signal:
+      chunk_steps = _largest(min(chunk_steps, config.num_steps - step))
       began = time.monotonic()
       state, metrics = run(state, jnp.int32(chunk_steps))
       history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))
@@ -123,9 +123,10 @@ def train(
       bar.set_postfix_str(_loss_text(history[-1]))
       chunk_steps = _next_chunk(chunk_steps, time.monotonic() - began)
       saver.maybe_save(step, state, history)
+      stop_signal = _largest(received[0] if received else 0)
     saver.save(step, state, history)
-  if stop:
-    raise SystemExit(128 + stop[0])
+  if stop_signal:
+    raise SystemExit(128 + stop_signal)
   frame = pd.concat(history, ignore_index=True)
   return Students(state, _report_not_finite(frame, num_seeds), frame)
 
@@ -135,11 +136,11 @@ def _next_chunk(num_steps: int, seconds: float) -> int:
   return max(1, min(4 * num_steps, int(num_steps * SECONDS_PER_CHUNK / max(seconds, 1e-6))))
 
 
-def _agree(num_steps: int) -> int:
-  """Process 0's number, on every process: they must run the same chunks."""
+def _largest(number: int) -> int:
+  """The largest of the processes' numbers, on every process: they must run the same chunks, save and stop together."""
   if jax.process_count() == 1:
-    return num_steps
-  return int(multihost_utils.broadcast_one_to_all(np.int32(num_steps)))
+    return number
+  return int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
 def _chunk_frame(step: int, metrics: training.Metrics) -> pd.DataFrame:
@@ -188,7 +189,7 @@ class _Saver:
     self.last_step, self.last_time = last_step, time.monotonic()
 
   def maybe_save(self, step: int, state: TrainState, history: list[pd.DataFrame]) -> None:
-    if _agree(int(time.monotonic() - self.last_time > SECONDS_PER_SAVE)):
+    if _largest(int(time.monotonic() - self.last_time > SECONDS_PER_SAVE)):
       self.save(step, state, history)
 
   def save(self, step: int, state: TrainState, history: list[pd.DataFrame]) -> None:

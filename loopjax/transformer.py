@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -79,20 +78,13 @@ class Output(NamedTuple):
   attention: jax.Array | None = None
 
 
-def fan_in_init(key: jax.Array, shape: tuple[int, int], scale: float = 1.0) -> jax.Array:
-  """A kernel [D, E], normal with deviation `scale` / sqrt(D)."""
-  return scale * jax.random.normal(key, shape) / shape[0] ** 0.5
+def kernel_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """A kernel [D, E], uniform with deviation 1 / sqrt(3 D), PyTorch's default for linear maps.
 
-
-def attention_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
-  """Kernels of queries, keys, values, [D, 3 D]; keys begin as a copy of the queries.
-
-  Tokens then attend from the start to tokens like themselves, the look-up that reading a graph consists of: mimetic
-  initialisation (arXiv 2305.09828). A small student without it had not learnt this look-up after 9M positions.
+  A scale found by measurement: with 1 / sqrt(D) a student of G(5, 2) took ten times the positions to trace a goal.
   """
-  kernel = fan_in_init(key, shape)
-  width = shape[0]
-  return kernel.at[:, width : 2 * width].set(kernel[:, :width])
+  bound = shape[0] ** -0.5
+  return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 class Dense(nn.Module):
@@ -100,11 +92,10 @@ class Dense(nn.Module):
 
   features: int
   dtype: Any
-  kernel_init: Callable[[jax.Array, tuple[int, int]], jax.Array] = fan_in_init
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+    kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
     return product("...d,de->...e", self.dtype, x, kernel)
 
 
@@ -122,7 +113,7 @@ class Layer(nn.Module):
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
     dense = functools.partial(Dense, dtype=dtype)
     normed = nn.RMSNorm(name="attention_norm")(x)
-    projected = dense(3 * config.width, kernel_init=attention_init, name="query_key_value")(normed)
+    projected = dense(3 * config.width, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
     if config.positions == "rotary":
@@ -132,10 +123,9 @@ class Layer(nn.Module):
       write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
       own = jax.tree.map(write, cache, own)
     mixed = jnp.moveaxis(attention.attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
-    into_residual = functools.partial(fan_in_init, scale=(2 * config.num_layers) ** -0.5)
-    x = x + dense(config.width, kernel_init=into_residual, name="attention_out")(mixed)
+    x = x + dense(config.width, name="attention_out")(mixed)
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
-    x = x + dense(config.width, kernel_init=into_residual, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
+    x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     if not self.with_activations:
       return x, (own, None)
     return x, (own, (x, attention.attention_weights(dtype, query, own, prompt, mask)))

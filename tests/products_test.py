@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from loopjax.products import product
 
-DENSE, PROMPT_SCORES, PROMPT_MIXED = "...d,de->...e", "bhrlf,bhpf->bhrlp", "bhrlp,bhpf->bhrlf"
+DENSE, SCORES, MIXED = "...d,de->...e", "bhrlf,bhpf->bhrlp", "bhrlp,bhpf->bhrlf"
 
 
 class ProductTest(parameterized.TestCase):
@@ -19,13 +19,13 @@ class ProductTest(parameterized.TestCase):
     """Two operands and a cotangent."""
     shapes = {
       DENSE: ((2, 3, 5, 16), (16, 24), (2, 3, 5, 24)),
-      PROMPT_SCORES: ((3, 2, 2, 5, 8), (3, 2, 7, 8), (3, 2, 2, 5, 7)),
-      PROMPT_MIXED: ((3, 2, 2, 5, 7), (3, 2, 7, 8), (3, 2, 2, 5, 8)),
+      SCORES: ((3, 2, 2, 5, 8), (3, 2, 7, 8), (3, 2, 2, 5, 7)),
+      MIXED: ((3, 2, 2, 5, 7), (3, 2, 7, 8), (3, 2, 2, 5, 8)),
     }
     rng = np.random.default_rng(0)
     return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes[subscripts]]
 
-  @parameterized.product(subscripts=(DENSE, PROMPT_SCORES, PROMPT_MIXED), accuracy=(("float32", 1e-6), ("bfloat16", 1e-2)))
+  @parameterized.product(subscripts=(DENSE, SCORES, MIXED), accuracy=(("float32", 1e-6), ("bfloat16", 1e-2)))
   def test_product_and_gradients_as_those_of_the_plain_product(self, subscripts, accuracy):
     dtype, within = accuracy
     x, y, cotangent = self.operands(subscripts)
