@@ -1,0 +1,39 @@
+"""The benchmark's bookkeeping: pairs, ratios, what it divides by. Its figures are no tests."""
+
+from __future__ import annotations
+
+from absl.testing import absltest
+
+from experiments import benchmark
+from loopjax import theory
+from loopjax.transformer import Transformer
+
+
+class BenchmarkTest(absltest.TestCase):
+  def test_sides_alternate_and_the_ratio_is_the_median_within_a_turn(self):
+    calls, ours, peer = [], iter((10.0, 40.0, 30.0)), iter((5.0, 10.0, 30.0))
+
+    def side(name, rates):
+      return lambda: (calls.append(name), next(rates))[1]
+
+    measurement = benchmark.Measurement("name", "walks/s", side("ours", ours), side("peer", peer), "somebody")
+    record = benchmark.measure(measurement, repetitions=3)
+    self.assertEqual(calls, ["ours", "peer"] * 3)
+    self.assertEqual((record.ours, record.peer, record.ratio), (30.0, 10.0, 2.0))
+    self.assertAlmostEqual(record.spread, (4.0 - 1.0) / 2 / 2.0)
+    self.assertIn("somebody", benchmark.table([record]))
+
+  def test_walks_are_counted_by_the_exact_teachers_mean_length(self):
+    exact = theory.teacher_statistics(benchmark.TASK).response_length - 1  # the last node is no input
+    self.assertAlmostEqual(benchmark.mean_walk_length(benchmark.TASK), exact, delta=0.02 * exact)
+
+  def test_operations_of_a_step_on_one_row(self):
+    model = Transformer(num_layers=1, num_heads=1, width=1, mlp_ratio=1, positions="none")
+    # 2 (multiply, add) x 3 (forward, two products backward) x [6 maps of 1 x 1 at 2 + 3 positions; scores and mixing:
+    # 2 x 2 for the prompt, 3 x (2 + 3) for the stream, twice; the head over V at 3 positions].
+    expected = 6 * (6 * 5 + 2 * (4 + 15) + 3 * benchmark.TASK.vocabulary_size)
+    self.assertEqual(benchmark.floating_point_operations(model, benchmark.TASK, prompt=2, stream=3), expected)
+
+
+if __name__ == "__main__":
+  absltest.main()
