@@ -81,7 +81,7 @@ class Output(NamedTuple):
 def kernel_init(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """A kernel [D, E], uniform with deviation 1 / sqrt(3 D), PyTorch's default for linear maps.
 
-  A scale found by measurement: with 1 / sqrt(D) a student of G(5, 2) took ten times the positions to trace a goal.
+  A scale found by measurement: docs/learning.md.
   """
   bound = shape[0] ** -0.5
   return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
