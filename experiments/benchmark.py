@@ -85,13 +85,13 @@ def student(width: int, num_layers: int, num_heads: int) -> Transformer:
   return Transformer(num_layers=num_layers, num_heads=num_heads, width=width, matmul_dtype=dtype)
 
 
-def training_rate(model: Transformer, config: Training, task: StarGraph = TASK, num_seeds: int | None = None) -> Rate:
-  """Positions trained per second, summed over seeds, one seed per device by default."""
+def training_rate(model: Transformer, config: Training) -> Rate:
+  """Positions trained per second, summed over seeds, one seed per device."""
   mesh = seeds.device_mesh()
-  num_seeds = num_seeds or mesh.shape[seeds.SEED]
-  objective = training.teacher_forcing(task, model, config)
+  num_seeds = mesh.shape[seeds.SEED]
+  objective = training.teacher_forcing(TASK, model, config)
   run = seeds.map_seeds(lambda state, steps: training.run_chunk(objective, config, state, steps), mesh, donate=True)
-  state = runner.initial_states([task], model, config, range(num_seeds), mesh)
+  state = runner.initial_states([TASK], model, config, range(num_seeds), mesh)
   steps = 1
 
   def rate() -> float:
@@ -355,11 +355,8 @@ def main() -> None:
     print(f"\n== {name}: {(measurements.__doc__ or '').strip()}", flush=True)
     for measurement in measurements():
       records.append(measure(measurement, _REPETITIONS.value))
-      print(
-        pd.DataFrame([dataclasses.asdict(records[-1])]).to_string(index=False, header=len(records) == 1), flush=True
-      )
-  frame = pd.DataFrame([dataclasses.asdict(record) for record in records])
-  print(f"\n{frame.to_string(index=False, float_format='{:,.3g}'.format)}")
+      print(table(records[-1:]), flush=True)
+  print(f"\n{table(records)}")
   if _OUTPUT.value:
     machine = provenance.provenance()
     files.write_json([dataclasses.asdict(record) | {"machine": machine} for record in records], _OUTPUT.value)

@@ -1,4 +1,5 @@
-"""What `reproduce` runs at each preset, in numbers. Sizes were chosen before a preset was first run.
+"""What `reproduce` runs at each preset, in numbers. `standard` was last changed after pilots (docs/learning.md) and
+before its one full run; `quick` and `paper` were chosen before a first run.
 
 `quick`: 2 CPU cores, minutes; small graphs. `standard`: a laptop in hours, one accelerator in minutes; at most 10M
 trained positions a seed. `paper`: the published student, accelerators.

@@ -170,7 +170,7 @@ class TransformerModule(nn.Module):
     mask = jnp.ones((length, length), bool)
     mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
     x = self._embed(prompt[:, None], positions)
-    _, (own, _) = self.layers(x, empty_prompt(self.config, len(prompt)), None, positions, mask[None, None], 0)
+    _, (own, _) = self.layers(x, empty_cache(self.config, len(prompt), 0), None, positions, mask[None, None], 0)
     return jax.tree.map(lambda a: a[:, :, :, 0], own)
 
   def read_streams(
@@ -185,12 +185,6 @@ class TransformerModule(nn.Module):
   def __call__(self, row: encoding.Row) -> Output:
     mask = segment_mask(row.segments)
     return self.read_streams(row.inputs, row.positions, mask, self.read_prompt(row.prompt))
-
-
-def empty_prompt(config: Transformer, batch: int) -> KeysValues:
-  """Keys and values of no prompt, [M, B, H, 0, F]: what a prompt is read with."""
-  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, 0, config.width // config.num_heads))
-  return KeysValues(zeros, zeros)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:
@@ -230,10 +224,9 @@ def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.A
   return cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt"))
 
 
-def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> KeysValues:
-  """A cache for rollouts of `length` positions, [M, B, H, R, K, F]."""
-  heads = config.num_heads
-  zeros = jnp.zeros((config.num_layers, batch, heads, num_streams, length, config.width // heads), jnp.float32)
+def empty_cache(config: Transformer, batch: int, *sizes: int) -> KeysValues:
+  """Zeros [M, B, H, *sizes, F]: sizes (R, K) for rollouts of K positions, (0,) for the prompt that a prompt reads."""
+  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, *sizes, config.width // config.num_heads))
   return KeysValues(zeros, zeros)
 
 
