@@ -33,7 +33,7 @@ from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
-TASK = StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=128)
+TASK = StarGraph(num_chains=5, chain_length=5, max_steps=128)
 # Width, layers, heads, rows a step: what both sides train.
 SHAPES = ((64, 2, 4, 64), (128, 4, 4, 64), (256, 4, 4, 32), (768, 12, 12, 4))
 SECONDS = 4.0  # of one measurement

@@ -26,8 +26,8 @@ class Preset:
 
 _QUICK = Preset(
   risk_aversion=RiskAversion(
-    easy=StarGraph(num_chains=5, chain_length=1, vocabulary_size=7, max_steps=32, explore_prob=0.5),
-    hard=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=32, explore_prob=0.5),
+    easy=StarGraph(num_chains=5, chain_length=1, max_steps=32, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=3, max_steps=32, explore_prob=0.5),
     model=Transformer(num_layers=2, num_heads=4, width=64),
     training=Training(num_steps=600, rows_per_step=16, learning_rate=3e-3),
     temperatures=(0.0, 0.5, 1.0),
@@ -35,7 +35,7 @@ _QUICK = Preset(
     num_graphs=128,
   ),
   proposition_one=PropositionOne(
-    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=12, max_steps=16),
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=16),
     num_children=(3,),
     cycle_probs=(0.1, 0.5),
     model=Transformer(num_layers=2, num_heads=4, width=64),
@@ -48,8 +48,8 @@ _QUICK = Preset(
 
 _STANDARD = Preset(
   risk_aversion=RiskAversion(
-    easy=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=64, explore_prob=0.5),
-    hard=StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=64, explore_prob=0.5),
+    easy=StarGraph(num_chains=5, chain_length=3, max_steps=64, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, max_steps=64, explore_prob=0.5),
     model=Transformer(num_layers=4, num_heads=2, width=64, positions="none", prompt_attention="bidirectional"),
     training=Training(num_steps=4_500, rows_per_step=16, learning_rate=3e-3),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
@@ -57,7 +57,7 @@ _STANDARD = Preset(
     num_graphs=256,
   ),
   proposition_one=PropositionOne(
-    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=10, max_steps=24),
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=24),
     num_children=(2, 3, 5, 8),
     cycle_probs=(0.1, 0.15, 0.3, 0.5),
     model=Transformer(num_layers=1, num_heads=4, width=64),
@@ -72,8 +72,8 @@ _PAPER_STUDENT = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtyp
 
 _PAPER = Preset(
   risk_aversion=RiskAversion(
-    easy=StarGraph(num_chains=5, chain_length=3, vocabulary_size=17, max_steps=128, explore_prob=0.5),
-    hard=StarGraph(num_chains=5, chain_length=5, vocabulary_size=27, max_steps=128, explore_prob=0.5),
+    easy=StarGraph(num_chains=5, chain_length=3, max_steps=128, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, max_steps=128, explore_prob=0.5),
     model=_PAPER_STUDENT,
     training=Training(num_steps=20_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=1_000),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
@@ -81,7 +81,7 @@ _PAPER = Preset(
     num_graphs=1_024,
   ),
   proposition_one=PropositionOne(
-    task=StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=16, max_steps=24),
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=24),
     model=_PAPER_STUDENT,
     training=Training(num_steps=5_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=500),
     num_seeds=4,

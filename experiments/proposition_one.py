@@ -48,7 +48,7 @@ class PropositionOne:
     num_graphs: prompts over which a student's measures are averaged.
   """
 
-  task: StarGraph = StarGraph(chain_length=1, goal_hidden=True, vocabulary_size=16, max_steps=24)
+  task: StarGraph = StarGraph(chain_length=1, goal_hidden=True, max_steps=24)
   num_children: tuple[int, ...] = (2, 3, 5, 8)
   cycle_probs: tuple[float, ...] = (0.1, 0.15, 0.3, 0.5)
   model: Transformer = Transformer(num_layers=2)

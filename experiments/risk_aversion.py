@@ -41,8 +41,8 @@ class RiskAversion:
     num_graphs: graphs that each student walks, once per temperature.
   """
 
-  easy: StarGraph = StarGraph(chain_length=3, vocabulary_size=17, explore_prob=0.5, max_steps=64)
-  hard: StarGraph = StarGraph(chain_length=5, vocabulary_size=27, explore_prob=0.5, max_steps=64)
+  easy: StarGraph = StarGraph(chain_length=3, explore_prob=0.5, max_steps=64)
+  hard: StarGraph = StarGraph(chain_length=5, explore_prob=0.5, max_steps=64)
   model: Transformer = Transformer()
   training: Training = Training()
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -104,7 +104,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
 def replace(config: Config, changes: Mapping[str, Any]) -> Config:
   """The config with the fields in `changes`, by dotted name, replaced, all of them before anything is validated.
 
-  Example: `replace(config, {"task.num_chains": 3, "task.vocabulary_size": 16})`.
+  Example: `replace(config, {"task.num_chains": 3, "task.chain_length": 4})`.
 
   Raises:
     ValueError: as `from_json`.

@@ -32,7 +32,6 @@ class StarGraph:
   Attributes:
     num_chains: n, the number of children of the root.
     chain_length: l, the nodes of a chain.
-    vocabulary_size: V, the labels to draw from.
     max_steps: the nodes after which the environment cuts a walk; s counts.
     reset_prob: the teacher's probability of going back to s, at the root and at inner chain nodes.
     explore_prob: at the root, the probability that a move to a child is drawn from the exploration distribution.
@@ -40,11 +39,11 @@ class StarGraph:
     goal_margin: margin of the exploration distribution towards the goal's child; excludes `visited_margin`.
     encoding: `edge` (one position per edge) or `flat` (parent and child as two positions).
     goal_hidden: whether the prompt leaves the goal out.
+    spare_labels: V - N, the labels of the vocabulary that an example leaves unused.
   """
 
   num_chains: int = 5
   chain_length: int = 3
-  vocabulary_size: int = 32
   max_steps: int = 128
   reset_prob: float = 0.3
   explore_prob: float = 0.0
@@ -52,17 +51,12 @@ class StarGraph:
   goal_margin: float = 0.0
   encoding: str = "edge"
   goal_hidden: bool = False
+  spare_labels: int = 0
 
   def __post_init__(self) -> None:
     n = self.num_chains
     require(n >= 1, "task.num_chains", n, "at least 1")
     require(self.chain_length >= 1, "task.chain_length", self.chain_length, "at least 1")
-    require(
-      self.vocabulary_size >= self.num_nodes,
-      "task.vocabulary_size",
-      self.vocabulary_size,
-      f"at least the number of nodes, {self.num_nodes}",
-    )
     shortest = self.chain_length + 2
     require(self.max_steps >= shortest, "task.max_steps", self.max_steps, f"at least {shortest}, the way to the goal")
     require(0 <= self.reset_prob < 1, "task.reset_prob", self.reset_prob, "in [0, 1)")
@@ -78,6 +72,7 @@ class StarGraph:
       f"0 where task.visited_margin={self.visited_margin:g} is set: the margins exclude each other",
     )
     require(self.encoding in ("edge", "flat"), "task.encoding", self.encoding, "'edge' or 'flat'")
+    require(self.spare_labels >= 0, "task.spare_labels", self.spare_labels, "at least 0")
 
   def check_prefers_forward(self) -> None:
     """Raises `ValueError` where the teacher itself prefers the reset to the goal's child: then looping is optimal."""
@@ -97,6 +92,10 @@ class StarGraph:
   @property
   def num_edges(self) -> int:
     return self.num_nodes - 1
+
+  @property
+  def vocabulary_size(self) -> int:
+    return self.num_nodes + self.spare_labels
 
 
 def children(task: StarGraph) -> np.ndarray:

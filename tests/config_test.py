@@ -82,7 +82,7 @@ def star_graphs(draw: st.DrawFn) -> StarGraph:
   return StarGraph(
     num_chains=n,
     chain_length=l,
-    vocabulary_size=2 + n * l + draw(st.integers(0, 50)),
+    spare_labels=draw(st.integers(0, 50)),
     max_steps=l + 2 + draw(st.integers(0, 200)),
     reset_prob=draw(st.floats(0, 1, exclude_max=True)),
     explore_prob=draw(st.floats(0, 1)),
@@ -139,8 +139,8 @@ class JsonTest(parameterized.TestCase):
 class ReplaceTest(parameterized.TestCase):
   def test_changes_are_validated_together(self):
     default = Experiment()
-    changed = config.replace(default, {"task.num_chains": 20, "task.vocabulary_size": 62, "temperatures": (0.5,)})
-    self.assertEqual(changed, Experiment(task=StarGraph(num_chains=20, vocabulary_size=62), temperatures=(0.5,)))
+    changed = config.replace(default, {"task.num_chains": 20, "task.spare_labels": 6, "temperatures": (0.5,)})
+    self.assertEqual(changed, Experiment(task=StarGraph(num_chains=20, spare_labels=6), temperatures=(0.5,)))
     self.assertEqual(default, Experiment())
 
   def test_subconfig_as_a_whole(self):
@@ -150,7 +150,7 @@ class ReplaceTest(parameterized.TestCase):
     ({"task.chains": 3}, r"^task\.chains=3 .* one of the fields task\.num_chains, task\.chain_length, "),
     ({"chains": 3}, r"^chains=3 .* one of the fields task, temperatures"),
     ({"repeats.n": 3}, r"^repeats\.n=3 .* one of the fields task, temperatures"),
-    ({"task.num_chains": 30}, r"^task\.vocabulary_size=32 .* at least the number of nodes, 92$"),
+    ({"task.spare_labels": -1}, r"^task\.spare_labels=-1 .* at least 0$"),
     ({"task.num_chains": "3"}, r"^task\.num_chains='3' .* an int$"),
   )
   def test_errors(self, changes, message):

@@ -22,7 +22,7 @@ from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params
 
-TASK = StarGraph(num_chains=2, chain_length=1, vocabulary_size=5, max_steps=12)  # one label is on no node
+TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=1, max_steps=12)  # one label is on no node
 HIDDEN = dataclasses.replace(TASK, encoding="flat", goal_hidden=True)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 TEMPERATURES = (0.0, 0.7, 2.0)

@@ -22,7 +22,7 @@ ENCODINGS = ("edge", "flat")
 def make_task(encoding: str = "edge", goal_hidden: bool = False, n: int = 3, l: int = 2) -> StarGraph:
   """Walks are cut at 16 nodes, which many reach."""
   settings = dict(reset_prob=0.4, explore_prob=0.5, encoding=encoding, goal_hidden=goal_hidden)
-  return StarGraph(n, l, VOCABULARY, max_steps=16, **settings)
+  return StarGraph(n, l, max_steps=16, spare_labels=VOCABULARY - (2 + n * l), **settings)
 
 
 def make_graph(task: StarGraph, seed: int = 0) -> star_graph.Graph:

@@ -11,7 +11,7 @@ from experiments.peers import numpy_sampler
 from loopjax import theory
 from loopjax.star_graph import StarGraph
 
-TASK = StarGraph(num_chains=4, chain_length=3, vocabulary_size=16, max_steps=40, explore_prob=0.5)
+TASK = StarGraph(num_chains=4, chain_length=3, spare_labels=2, max_steps=40, explore_prob=0.5)
 
 
 def check_example(test, edges, goal, walk):

@@ -21,12 +21,12 @@ MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=3, rows_per_step=2)
 TINY = presets.Preset(
   risk_aversion=risk_aversion.RiskAversion(
-    easy=StarGraph(num_chains=2, chain_length=1, vocabulary_size=4, max_steps=8, explore_prob=0.5),
-    hard=StarGraph(num_chains=2, chain_length=2, vocabulary_size=6, max_steps=8, explore_prob=0.5),
+    easy=StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5),
+    hard=StarGraph(num_chains=2, chain_length=2, max_steps=8, explore_prob=0.5),
     model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
   ),
   proposition_one=proposition_one.PropositionOne(
-    task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, vocabulary_size=5, max_steps=8),
+    task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, max_steps=8),
     num_children=(3,), cycle_probs=(0.1, 0.5), model=MODEL, training=TRAINING, num_visits=2, num_seeds=3, num_graphs=4,
   ),
 )  # fmt: skip

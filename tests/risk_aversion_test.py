@@ -23,7 +23,7 @@ NUM_VISITS = 3
 
 
 def make_task(n: int = 3, l: int = 2, max_steps: int = 12, **settings) -> StarGraph:
-  return StarGraph(n, l, vocabulary_size=4 + n * l, max_steps=max_steps, **settings)
+  return StarGraph(n, l, spare_labels=2, max_steps=max_steps, **settings)
 
 
 @functools.cache

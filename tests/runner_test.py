@@ -227,7 +227,7 @@ class NotFiniteTest(RunnerTest):
 
 class InitialStatesTest(absltest.TestCase):
   def test_a_seed_begins_alike_under_every_task(self):
-    tasks = [StarGraph(num_chains=2, chain_length=1, vocabulary_size=5, reset_prob=p) for p in (0.1, 0.2)]
+    tasks = [StarGraph(num_chains=2, chain_length=1, spare_labels=1, reset_prob=p) for p in (0.1, 0.2)]
     model = Transformer(num_layers=1, num_heads=2, width=8)
     state = runner.initial_states(tasks, model, TRAINING, [7, 8, 9], seeds.device_mesh())
     params = seeds.to_host(state.params, 6)

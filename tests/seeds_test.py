@@ -23,7 +23,7 @@ from loopjax.training import Objective, Training, TrainState
 from loopjax.transformer import Transformer
 from tests.transformer_test import equations, random_params, sample_packed
 
-TASK = StarGraph(num_chains=2, chain_length=1, vocabulary_size=6, max_steps=6, explore_prob=0.5)
+TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=6, explore_prob=0.5)
 MODEL = Transformer(num_layers=3, num_heads=2, width=16)
 TRAINING = Training(num_steps=10, rows_per_step=4, learning_rate=0.01, warmup_steps=0)
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "reduce-scatter", "collective-permute", "collective-broadcast")

@@ -30,7 +30,7 @@ def brute_force_parents(n: int, l: int) -> dict[int, int]:
 
 
 def graph_of(n: int, l: int, spare_labels: int = 0) -> StarGraph:
-  return StarGraph(num_chains=n, chain_length=l, vocabulary_size=2 + n * l + spare_labels, max_steps=l + 2)
+  return StarGraph(num_chains=n, chain_length=l, spare_labels=spare_labels, max_steps=l + 2)
 
 
 def sample_graphs(task: StarGraph, count: int) -> star_graph.Graph:
@@ -54,7 +54,7 @@ class ValidationTest(parameterized.TestCase):
     ({"num_chains": 0}, r"^task\.num_chains=0 .* at least 1$"),
     ({"num_chains": -2}, r"^task\.num_chains=-2 .* at least 1$"),
     ({"chain_length": 0}, r"^task\.chain_length=0 .* at least 1$"),
-    ({"vocabulary_size": 16}, r"^task\.vocabulary_size=16 .* at least the number of nodes, 17$"),
+    ({"spare_labels": -1}, r"^task\.spare_labels=-1 .* at least 0$"),
     ({"max_steps": 4}, r"^task\.max_steps=4 .* at least 5, the way to the goal$"),
     ({"reset_prob": 1.0}, r"^task\.reset_prob=1\.0 .* in \[0, 1\)$"),
     ({"reset_prob": -0.1}, r"^task\.reset_prob=-0\.1 .* in \[0, 1\)$"),
@@ -74,11 +74,11 @@ class ValidationTest(parameterized.TestCase):
     self.assertNotIn("\n", str(caught.exception))
 
   @parameterized.parameters(
-    {"vocabulary_size": 17},
+    {"spare_labels": 3},
     {"max_steps": 5},
     {"reset_prob": 0.0, "explore_prob": 1.0},
     {"goal_margin": 0.8},
-    {"num_chains": 1, "chain_length": 1, "vocabulary_size": 3, "max_steps": 3},
+    {"num_chains": 1, "chain_length": 1, "max_steps": 3},
   )
   def test_values_at_the_bounds(self, **fields):
     StarGraph(**fields)

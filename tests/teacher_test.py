@@ -36,7 +36,7 @@ SETTINGS = (
 
 
 def make_task(n: int = 3, l: int = 2, max_steps: int = WALK, **settings) -> StarGraph:
-  return StarGraph(n, l, vocabulary_size=2 + n * l, max_steps=max_steps, **settings)
+  return StarGraph(n, l, max_steps=max_steps, **settings)
 
 
 def random_walk(task: StarGraph, rng: random.Random, length: int) -> list[int]:

@@ -21,11 +21,11 @@ from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params, sample_packed, walks_alone
 
-TASK = StarGraph(num_chains=2, chain_length=1, vocabulary_size=6, max_steps=8, explore_prob=0.5)
+TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=8, explore_prob=0.5)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 TRAINING = Training(num_steps=150, rows_per_step=32, stream_length=16, learning_rate=0.02, warmup_steps=10)
 PAPER = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtype="bfloat16")
-PAPER_TASK = StarGraph(num_chains=5, chain_length=5, vocabulary_size=100)
+PAPER_TASK = StarGraph(num_chains=5, chain_length=5, spare_labels=73)
 
 
 def setUpModule():

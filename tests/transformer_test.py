@@ -17,7 +17,7 @@ from loopjax.encoding import Row
 from loopjax.star_graph import StarGraph
 from loopjax.transformer import Output, Transformer
 
-TASK = StarGraph(num_chains=3, chain_length=2, vocabulary_size=10, max_steps=12, explore_prob=0.5)
+TASK = StarGraph(num_chains=3, chain_length=2, spare_labels=2, max_steps=12, explore_prob=0.5)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 PAPER = Transformer(num_layers=12, num_heads=12, width=768)
 
@@ -159,7 +159,7 @@ def influence_batch(num_rows: int = 2, num_streams: int = 2, length: int = 6) ->
 
   Streams hold walks of 1, 2 and 3 positions, arranged differently in each stream.
   """
-  task = StarGraph(num_chains=2, chain_length=1, vocabulary_size=32, max_steps=length)
+  task = StarGraph(num_chains=2, chain_length=1, spare_labels=28, max_steps=length)
   num_prompt = encoding.prompt_length(task)
   per_row = num_prompt + num_streams * length
   labels = np.arange(num_rows * per_row).reshape(num_rows, per_row)
@@ -297,7 +297,7 @@ class SizeTest(parameterized.TestCase):
     self.assertEqual(num_parameters(shapes_of(model, task)), expected)
 
   def test_the_papers_student_has_85_million_parameters_without_embeddings(self):
-    shapes = shapes_of(PAPER, StarGraph(num_chains=5, chain_length=5, vocabulary_size=100))
+    shapes = shapes_of(PAPER, StarGraph(num_chains=5, chain_length=5, spare_labels=73))
     inner = num_parameters({k: v for k, v in shapes.items() if k in ("layers", "final_norm")})
     self.assertEqual(inner, 12 * (12 * 768**2 + 2 * 768) + 768)
     self.assertAlmostEqual(inner / 1e6, 85, delta=0.1)

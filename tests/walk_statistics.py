@@ -16,8 +16,7 @@ TOLERANCE = 4
 
 
 def make_task(num_chains, chain_length, reset_prob, max_steps=24, **settings):
-  vocabulary_size = 2 + num_chains * chain_length
-  return StarGraph(num_chains, chain_length, vocabulary_size, max_steps=max_steps, reset_prob=reset_prob, **settings)
+  return StarGraph(num_chains, chain_length, max_steps=max_steps, reset_prob=reset_prob, **settings)
 
 
 def mean_statistics(task, weighted_measures):

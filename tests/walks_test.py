@@ -22,7 +22,7 @@ WALK = 32
 
 
 def make_task(n: int = 4, l: int = 2, max_steps: int = WALK, reset_prob: float = 0.3, **settings) -> StarGraph:
-  return StarGraph(n, l, 2 + n * l, max_steps=max_steps, reset_prob=reset_prob, **settings)
+  return StarGraph(n, l, max_steps=max_steps, reset_prob=reset_prob, **settings)
 
 
 @functools.cache
