@@ -9,12 +9,13 @@ from typing import Any
 from absl import flags
 
 from loopjax import config as configs
-from loopjax import seeds
+from loopjax import compilation_cache, seeds
 
 
 def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) -> None:
   """Defines `--output_dir` and a flag for every field of the config `default`, then runs `run(config, output_dir)`."""
   seeds.use_all_cores()
+  compilation_cache.enable()
   output_dir = flags.DEFINE_string("output_dir", f"results/{name}", "Where results, figures and checkpoints go.")
   config_of_flags = configs.flags(default)
 

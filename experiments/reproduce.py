@@ -16,7 +16,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import presets, proposition_one, risk_aversion
-from loopjax import claims, seeds
+from loopjax import claims, compilation_cache, seeds
 from loopjax import config as configs
 
 EXPERIMENTS = {"risk_aversion": risk_aversion, "proposition_one": proposition_one}
@@ -56,6 +56,7 @@ def main() -> None:
 
 if __name__ == "__main__":
   seeds.use_all_cores()
+  compilation_cache.enable()
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where everything goes; results/<preset> by default.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds a condition instead of the preset's.", lower_bound=1)

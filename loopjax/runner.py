@@ -24,7 +24,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, files, results, seeds, training
+from loopjax import checkpoints, compilation_cache, files, results, seeds, training
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import teacher_probabilities
 from loopjax.training import Objective, Training, TrainState
@@ -119,6 +119,7 @@ def train(
       state, metrics = run(state, jnp.int32(chunk_steps))
       history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))
       step += chunk_steps
+      compilation_cache.publish()
       bar.update(chunk_steps * num_seeds)
       bar.set_postfix_str(_loss_text(history[-1]))
       chunk_steps = _next_chunk(chunk_steps, time.monotonic() - began)
