@@ -37,7 +37,7 @@ def enable(folder: Path | None = None) -> None:
   Args:
     folder: where programs are kept; by default `loopjax` in the user's cache folder (XDG_CACHE_HOME, ~/.cache).
   """
-  if jax.config.jax_compilation_cache_dir:
+  if jax.config.values["jax_compilation_cache_dir"]:
     return
   with contextlib.suppress(OSError):  # programs are then compiled as ever
     shared = (folder or _users_cache()) / _machine() / _SHARED
@@ -55,7 +55,7 @@ def enable(folder: Path | None = None) -> None:
 
 def publish() -> None:
   """Gives the programs compiled so far to later processes. Not while another thread compiles."""
-  own = Path(jax.config.jax_compilation_cache_dir or "")
+  own = Path(jax.config.values["jax_compilation_cache_dir"] or "")
   if own.name.startswith(_RUNNING):
     _publish(own)
 

@@ -122,11 +122,21 @@ class Graph(NamedTuple):
   edge_order: jax.Array
 
 
+def _permutation(key: jax.Array, size: int) -> jax.Array:
+  """A uniform permutation of 0 .. size - 1: the ranks of random numbers, by comparing all pairs.
+
+  For the sizes of these graphs several times faster than the sort behind `jax.random.permutation`.
+  """
+  numbers, index = jax.random.bits(key, (1, size)), jnp.arange(size)[None]
+  is_before = (numbers < numbers.T) | ((numbers == numbers.T) & (index < index.T))
+  return jnp.sum(is_before, axis=-1)
+
+
 def sample_graph(task: StarGraph, key: jax.Array) -> Graph:
   """Labels without repetition and a random order of the edges."""
   label_key, order_key = jax.random.split(key)
-  labels = jax.random.permutation(label_key, task.vocabulary_size)[: task.num_nodes]
-  return Graph(labels=labels, edge_order=jax.random.permutation(order_key, task.num_edges))
+  labels = _permutation(label_key, task.vocabulary_size)[: task.num_nodes]
+  return Graph(labels=labels, edge_order=_permutation(order_key, task.num_edges))
 
 
 def sample_goal(task: StarGraph, key: jax.Array) -> jax.Array:

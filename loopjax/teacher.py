@@ -12,10 +12,12 @@ Shapes: N nodes, C children of the root, W nodes of a walk, L positions of a str
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from loopjax import star_graph
 from loopjax.star_graph import ROOT, START, StarGraph
@@ -137,10 +139,22 @@ class Stream(NamedTuple):
   weight: jax.Array
 
 
-class _WalkState(NamedTuple):
-  node: jax.Array
-  visited: jax.Array
+class _Excursion(NamedTuple):
+  """One way from s and back: s, r, and the nodes of one chain until the reset, the goal or the cut. All scalars.
+
+  Attributes:
+    offset: the position in the stream of its first entry, which is s, or the goal token before the first s of a walk.
+    position: the index of its s in the walk.
+    child: the chain entered; -1 for none.
+    depth: how many of the chain's nodes are entered.
+    walk: which walk of the stream this is, from 0.
+    goal_chain: the goal of that walk.
+  """
+
+  offset: jax.Array
   position: jax.Array
+  child: jax.Array
+  depth: jax.Array
   walk: jax.Array
   goal_chain: jax.Array
 
@@ -155,40 +169,80 @@ def _first_position(task: StarGraph) -> int:
   return 0 if task.goal_hidden else -1
 
 
-def _begin_walk(task: StarGraph, walk: jax.Array, goal_chain: jax.Array) -> _WalkState:
-  node = jnp.int32(START) if task.goal_hidden else star_graph.goal_node(task, goal_chain)
-  visited = jnp.zeros(task.num_chains, bool)
-  return _WalkState(node, visited, jnp.int32(_first_position(task)), walk, goal_chain)
+def _num_excursions(task: StarGraph, length: int) -> int:
+  """An upper bound for a stream: all take two positions or more, but for those that the cut leaves at s."""
+  return (length + length // (task.max_steps - 1)) // 2 + 1
 
 
-def _step(
-  task: StarGraph, probabilities: TeacherProbabilities, state: _WalkState, draws: tuple[jax.Array, jax.Array]
-) -> tuple[_WalkState, Stream]:
-  """One position of a stream: emits it and moves on, to the next node or to the start of the next walk."""
-  uniform, next_goal = draws
-  distribution = next_node_probabilities(task, probabilities, state.goal_chain, state.node, state.visited)
-  is_goal_token = state.position < 0
-  target = jnp.where(is_goal_token, START, _draw(distribution, uniform))
-  emitted = Stream(state.node, target, state.position, state.walk, state.goal_chain, jnp.float32(~is_goal_token))
+def _make_excursion(
+  task: StarGraph,
+  probabilities: TeacherProbabilities,
+  state: tuple[_Excursion, jax.Array],
+  draws: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[tuple[_Excursion, jax.Array], _Excursion]:
+  """Completes the excursion that `state` has begun, given the visited children [C], and begins the next."""
+  begun, visited = state
+  at_root, in_chain, next_goal = draws
+  children = child_probabilities(task, probabilities, begun.goal_chain, visited)
+  child = _draw(jnp.append(probabilities.reset_prob, children), at_root) - 1
+  reaches = (1 - probabilities.reset_prob) ** np.arange(
+    1, task.chain_length
+  )  # after 1, 2, ... further moves
+  depth = jnp.where(child < 0, 0, 1 + jnp.sum(in_chain < reaches))
 
-  moved = state._replace(node=target, visited=state.visited | entered(task, target), position=state.position + 1)
-  at_goal = target == star_graph.goal_node(task, state.goal_chain)
-  is_over = ~is_goal_token & (at_goal | (state.position + 2 >= task.max_steps))
-  fresh = _begin_walk(task, state.walk + 1, next_goal)
-  return jax.tree.map(lambda a, b: jnp.where(is_over, a, b), fresh, moved), emitted
+  reaches_goal = (child == begun.goal_chain) & (depth == task.chain_length)
+  end = begun.position + 2 + depth - reaches_goal  # of the excursion; the goal is predicted, never read
+  is_over = reaches_goal | (end >= task.max_steps - 1)
+  end = jnp.minimum(end, task.max_steps - 1)
+  following = _Excursion(
+    offset=begun.offset + end - jnp.where(begun.position == 0, _first_position(task), begun.position),
+    position=jnp.where(is_over, 0, end),
+    child=jnp.int32(-1),
+    depth=jnp.int32(0),
+    walk=begun.walk + is_over,
+    goal_chain=jnp.where(is_over, next_goal, begun.goal_chain),
+  )
+  visited = ~is_over & (visited | (jnp.arange(task.num_chains) == child))
+  return (following, visited), begun._replace(child=child, depth=depth)
+
+
+def _entries(task: StarGraph, excursions: _Excursion, length: int) -> Stream:
+  """The positions of a stream, each read off the excursion (fields [K], in their order) that it lies in."""
+  entry = jnp.arange(length)
+  begins = jnp.zeros(length, jnp.int32).at[excursions.offset].set(1, mode="drop")
+  mine = _Excursion(*jnp.stack(excursions, axis=-1)[jnp.cumsum(begins) - 1].T)
+  step = entry - mine.offset + jnp.where(mine.position == 0, _first_position(task), 0)  # from s; -1 at the goal token
+  is_goal_token = step < 0
+
+  def node(step: jax.Array) -> jax.Array:
+    return jnp.where(step < 2, step, step + mine.child * task.chain_length)
+
+  returns = step + 1 >= 2 + mine.depth
+  return Stream(
+    node=jnp.where(is_goal_token, star_graph.goal_node(task, mine.goal_chain), node(step)),
+    target=jnp.where(returns, START, node(step + 1)),
+    position=mine.position + step,
+    walk=mine.walk,
+    goal_chain=mine.goal_chain,
+    weight=jnp.float32(~is_goal_token),
+  )
 
 
 def sample_stream(task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, *, length: int) -> Stream:
   """Independent teacher walks on one graph, each with a goal of its own, end to end until `length` positions are full.
 
-  The last walk is cut by the end of the stream.
+  The last walk is cut by the end of the stream. What follows one another is excursions from s, since margins depend on
+  the children visited before; within an excursion the nodes follow in closed form.
   """
-  first_key, goal_key, move_key = jax.random.split(key, 3)
-  goals = jax.random.randint(goal_key, (length,), 0, task.num_chains, dtype=jnp.int32)
-  draws = (jax.random.uniform(move_key, (length,)), goals)
-  first = _begin_walk(task, jnp.int32(0), star_graph.sample_goal(task, first_key))
-  _, stream = jax.lax.scan(lambda state, x: _step(task, probabilities, state, x), first, draws)
-  return stream
+  goal_key, root_key, chain_key = jax.random.split(key, 3)
+  count = _num_excursions(task, length)
+  goals = jax.random.randint(goal_key, (count + 1,), 0, task.num_chains, dtype=jnp.int32)
+  zero = jnp.int32(0)
+  first = _Excursion(zero, zero, jnp.int32(-1), zero, zero, goals[0])
+  draws = (jax.random.uniform(root_key, (count,)), jax.random.uniform(chain_key, (count,)), goals[1:])
+  make = functools.partial(_make_excursion, task, probabilities)
+  _, excursions = jax.lax.scan(make, (first, jnp.zeros(task.num_chains, bool)), draws)
+  return _entries(task, excursions, length)
 
 
 def first_walk_only(stream: Stream) -> Stream:
