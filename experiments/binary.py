@@ -8,8 +8,8 @@ from typing import Any
 
 from absl import flags
 
-from loopjax import config as configs
 from loopjax import compilation_cache, seeds
+from loopjax import config as configs
 
 
 def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
@@ -40,6 +41,7 @@ def train_students(
   mesh: Mesh,
   *,
   folder: str | os.PathLike[str] | None = None,
+  params: Any = None,
   description: str = "training",
 ) -> Students:
   """Trains one student per (task, seed), seed by seed within a task, by maximum likelihood on teacher walks.
@@ -51,6 +53,7 @@ def train_students(
     seed_numbers: seeds, the same for every task.
     mesh: from `seeds.device_mesh`.
     folder: for checkpoints; a run stopped there goes on where it was. None: nothing is saved.
+    params: parameters to begin with, as in the state of earlier students of the same rows; fresh ones by default.
     description: what the progress bar says.
 
   Raises:
@@ -63,10 +66,11 @@ def train_students(
     "training": configs.to_json(config),
     "seeds": [int(seed) for seed in seed_numbers],
   }
+  state = runner.initial_states(tasks, model, config, seed_numbers, mesh)
   return runner.train(
     training.teacher_forcing(tasks[0], model, config),
     config,
-    runner.initial_states(tasks, model, config, seed_numbers, mesh),
+    state if params is None else state._replace(params=params),
     mesh,
     num_seeds=len(tasks) * len(seed_numbers),
     folder=folder,

@@ -1,0 +1,128 @@
+"""Is it the task or its learning that a teacher's exploration makes hard? Two roads to the same teacher.
+
+`from scratch`: walks of a teacher that explores, all along. `goal first`: half of the steps without exploration, where
+the way to the goal shows in every walk, then the other half with it. Steps, students and final teacher are the same, so
+that what sets the two apart is not what a student can hold but what it finds.
+
+  python -m experiments.exploration_curriculum --output_dir=/tmp/exploration_curriculum
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+from jax.sharding import Mesh
+
+from experiments import binary, presets
+from loopjax import evaluation, files, plotting, results, seeds, statistics, students, theory
+from loopjax.config import require
+from loopjax.runner import Students
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+NAME = "exploration_curriculum"
+SCRATCH, GOAL_FIRST = "from scratch", "goal first"
+MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorationCurriculum:
+  """Settings of the experiment.
+
+  Attributes:
+    task: the task, with exploration.
+    model: the students' architecture.
+    training: of each half; `from scratch` takes twice its steps at once.
+    temperatures: of the rollouts.
+    num_seeds: students per road, seeds 0, 1, ...
+    num_graphs: graphs that each student walks, once per temperature.
+  """
+
+  task: StarGraph = presets.PRESETS["standard"].risk_aversion.easy
+  model: Transformer = presets.PRESETS["standard"].risk_aversion.model
+  training: Training = presets.PRESETS["standard"].risk_aversion.training
+  temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+  num_seeds: int = 4
+  num_graphs: int = 256
+
+  def __post_init__(self) -> None:
+    require(self.task.explore_prob > 0, "task.explore_prob", self.task.explore_prob, "above 0: what is compared")
+    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
+    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    self.task.check_prefers_forward()
+    self.training.length(self.task)
+
+
+def _train(
+  config: ExplorationCurriculum, mesh: Mesh, folder: Path
+) -> dict[str, tuple[students.Students, pd.DataFrame]]:
+  """Per road its final students and the history of all its steps."""
+  half, numbers = config.training, range(config.num_seeds)
+  whole = dataclasses.replace(half, num_steps=2 * half.num_steps)
+  plain = dataclasses.replace(config.task, explore_prob=0.0)
+
+  def train(task: StarGraph, training: Training, name: str, params=None) -> Students:
+    return students.train_students(
+      [task], config.model, training, numbers, mesh, folder=folder / name.replace(",", "").replace(" ", "_"), params=params,
+      description=name,
+    )  # fmt: skip
+
+  first = train(plain, half, "goal first, without exploration")
+  second = train(config.task, half, "goal first, then with it", params=first.state.params)
+  later = second.history.assign(step=second.history["step"] + half.num_steps)
+  scratch = train(config.task, whole, SCRATCH)
+  return {
+    SCRATCH: (scratch, scratch.history),
+    GOAL_FIRST: (second, pd.concat([first.history, later], ignore_index=True)),
+  }
+
+
+def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
+  """One row per road, seed and temperature."""
+  mesh = seeds.device_mesh()
+  frames, histories = [], []
+  for name, (trained, history) in _train(config, mesh, output_dir / "checkpoints").items():
+    frame = evaluation.evaluate_students(
+      config.task, config.model, trained.state, trained.is_finite, mesh,
+      temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
+    )  # fmt: skip
+    frames.append(frame.assign(condition=name).rename(columns={"row": "seed"}))
+    histories.append(history.assign(condition=name).rename(columns={"row": "seed"}))
+  history = pd.concat(histories, ignore_index=True)
+  files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
+  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
+  return pd.concat(frames, ignore_index=True)
+
+
+def _theory_rows(config: ExplorationCurriculum) -> pd.DataFrame:
+  """The exact teacher's walks, beside the students of either road."""
+  rows = [
+    dataclasses.asdict(theory.teacher_statistics(config.task, temperature=temperature))
+    | {"condition": name, "temperature": temperature, "learner": "exact teacher"}
+    for name in (SCRATCH, GOAL_FIRST)
+    for temperature in config.temperatures
+  ]
+  return pd.DataFrame(rows)
+
+
+def table(frame: pd.DataFrame) -> str:
+  """Mean and 95% interval over seeds of every measure, a row per road and temperature."""
+  grouped = frame.groupby(["condition", "temperature"])[list(MEASURES)]
+  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
+
+
+def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
+  """Results (computed once per folder), figures and printed table."""
+  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  figure = plotting.against_temperature(frame, MEASURES, theory=_theory_rows(config))
+  plotting.save(figure, output_dir / "figures" / NAME)
+  print(table(frame))
+  return frame
+
+
+if __name__ == "__main__":
+  binary.run_experiment(NAME, ExplorationCurriculum(), run)
