@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, compilation_cache, files, results, seeds, training
+from loopjax import checkpoints, compilation_cache, files, memory, results, seeds, training
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import teacher_probabilities
 from loopjax.training import Objective, Training, TrainState
@@ -104,22 +104,23 @@ def train(
   def chunk(one: TrainState, num_steps: jax.Array) -> tuple[TrainState, training.Metrics]:
     return training.run_chunk(objective, config, one, num_steps, data_axis=data_axis)
 
-  run = seeds.map_seeds(chunk, mesh, donate=True)
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
+  if step == config.num_steps:
+    return _students(state, history, num_seeds)
+  run = _compile(seeds.map_seeds(chunk, mesh, donate=True), state, config)
   bar = tqdm.tqdm(
     total=config.num_steps * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
     disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
   )  # fmt: skip
   saver = _Saver(folder, run_config, num_seeds, last_step=step)
   chunk_steps, stop_signal = 1, 0
-  with bar, _signals() as received:
+  with bar, _signals() as received, memory.named_when_exhausted(_memory_advice(config)):
     while step < config.num_steps and not stop_signal:
       chunk_steps = _largest(min(chunk_steps, config.num_steps - step))
       began = time.monotonic()
       state, metrics = run(state, jnp.int32(chunk_steps))
       history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))
       step += chunk_steps
-      compilation_cache.publish()
       bar.update(chunk_steps * num_seeds)
       bar.set_postfix_str(_loss_text(history[-1]))
       chunk_steps = _next_chunk(chunk_steps, time.monotonic() - began)
@@ -128,8 +129,29 @@ def train(
     saver.save(step, state, history)
   if stop_signal:
     raise SystemExit(128 + stop_signal)
+  return _students(state, history, num_seeds)
+
+
+def _students(state: TrainState, history: list[pd.DataFrame], num_seeds: int) -> Students:
   frame = pd.concat(history, ignore_index=True)
   return Students(state, _report_not_finite(frame, num_seeds), frame)
+
+
+def _compile(run: Callable[..., Any], state: TrainState, config: Training) -> Callable[..., Any]:
+  """The program of a chunk of any length; says what it takes of the devices' memory."""
+  with memory.named_when_exhausted(_memory_advice(config)):
+    compiled = run.lower(state, jnp.int32(1)).compile()  # type: ignore[attr-defined]
+  compilation_cache.publish()  # a kill from here on costs no compilation
+  if jax.process_index() == 0:
+    tqdm.tqdm.write(memory.estimate(compiled, _memory_advice(config)), file=sys.stderr)
+  return compiled
+
+
+def _memory_advice(config: Training) -> str:
+  return (
+    f"lower training.rows_per_step={config.rows_per_step} or training.streams_per_row={config.streams_per_row}, "
+    "set model.remat=True, or give each device fewer seeds"
+  )
 
 
 def _next_chunk(num_steps: int, seconds: float) -> int:
