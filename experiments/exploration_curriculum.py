@@ -67,8 +67,8 @@ def _train(
 
   def train(task: StarGraph, training: Training, name: str, params=None) -> Students:
     return students.train_students(
-      [task], config.model, training, numbers, mesh, folder=folder / name.replace(",", "").replace(" ", "_"), params=params,
-      description=name,
+      [task], config.model, training, numbers, mesh,
+      folder=folder / name.replace(",", "").replace(" ", "_"), params=params, description=name,
     )  # fmt: skip
 
   first = train(plain, half, "goal first, without exploration")
