@@ -3,7 +3,7 @@
 Peers: a tuned PyTorch student of the same shape, in the best of its variants for each measurement, and samplers in
 NumPy and plain Python. Needs the extra `bench`, and for fair figures a machine with nothing else running.
 
-  python -m experiments.benchmark --output=benchmark.json --only=train_same_shapes
+  python -m experiments.benchmark --output=benchmark.json --only="train_same_shapes, width 64"
 """
 
 from __future__ import annotations
@@ -44,13 +44,21 @@ Rate = Callable[[], float]
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-  """A pair to measure: two functions that each give a rate in `unit`, and what the peer is."""
+  """A pair to measure: two functions that each give a rate in `unit`, and what the peer is; `close` when done."""
 
-  name: str
   unit: str
   ours: Rate
   peer: Rate
   peer_is: str
+  close: Callable[[], None] = lambda: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A measurement by name, and how to make it: compiled programs and peers at work are made when it is its turn."""
+
+  name: str
+  make: Callable[[], Measurement]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +74,16 @@ class Record:
   peer_is: str
 
 
-def measure(measurement: Measurement, repetitions: int) -> Record:
+def measure(case: Case, repetitions: int) -> Record:
   """Both sides in turn, `repetitions` times; the ratio is the median of the ratios within a turn."""
+  measurement = case.make()
   rates = np.array([(measurement.ours(), measurement.peer()) for _ in range(repetitions)])
   ratios = rates[:, 0] / rates[:, 1]
   ours, peer = np.median(rates, axis=0)
   ratio = float(np.median(ratios))
+  measurement.close()
   return Record(
-    measurement.name, float(ours), float(peer), ratio, measurement.unit, float(np.ptp(ratios)) / 2 / ratio,
+    case.name, float(ours), float(peer), ratio, measurement.unit, float(np.ptp(ratios)) / 2 / ratio,
     measurement.peer_is,
   )  # fmt: skip
 
@@ -164,35 +174,31 @@ def best_torch(make: Callable[..., Any], arguments: tuple[Any, ...], last: tuple
   return best
 
 
-def train_same_shapes() -> Iterator[Measurement]:
+def _training_pair(width: int, num_layers: int, num_heads: int, rows: int, packed: bool) -> Measurement:
+  """Our student against PyTorch's; what is not packed is padded to the cut, PyTorch's batches else to their longest."""
+  from experiments.peers.torch_student import Trainer
+
+  model = student(width, num_layers, num_heads)
+  workers = best_torch(Trainer, (TASK, model, rows), (not packed, 0), (SECONDS_TO_CHOOSE,))
+  ours = training_rate(model, Training(rows_per_step=max(rows // 4, 1) if packed else rows, packed=packed))
+  peer = functools.partial(workers.rate, SECONDS)
+  unit, factor = ("walks/s", 1 / mean_walk_length(TASK)) if packed else ("trained positions/s", 1.0)
+  return Measurement(unit, scaled(ours, factor), scaled(peer, factor), str(workers.variant), workers.close)
+
+
+def _of_shapes(name: str, make: Callable[..., Measurement], **settings: Any) -> Iterator[Case]:
+  for shape in SHAPES:
+    yield Case(f"{name}, width {shape[0]}, {shape[1]} layers", functools.partial(make, *shape, **settings))
+
+
+def train_same_shapes() -> Iterator[Case]:
   """One walk a row on either side, padded to the cut."""
-  from experiments.peers.torch_student import Trainer
-
-  for width, num_layers, num_heads, rows in SHAPES:
-    model = student(width, num_layers, num_heads)
-    workers = best_torch(Trainer, (TASK, model, rows), (True, 0), (SECONDS_TO_CHOOSE,))
-    ours = training_rate(model, Training(rows_per_step=rows, packed=False))
-    yield Measurement(
-      f"train_same_shapes, width {width}, {num_layers} layers", "trained positions/s", ours,
-      functools.partial(workers.rate, SECONDS), str(workers.variant),
-    )  # fmt: skip
-    workers.close()
+  return _of_shapes("train_same_shapes", _training_pair, packed=False)
 
 
-def train_at_best() -> Iterator[Measurement]:
+def train_at_best() -> Iterator[Case]:
   """Our streams packed with walks; PyTorch pads each batch to its longest walk."""
-  from experiments.peers.torch_student import Trainer
-
-  per_walk = mean_walk_length(TASK)
-  for width, num_layers, num_heads, rows in SHAPES:
-    model = student(width, num_layers, num_heads)
-    workers = best_torch(Trainer, (TASK, model, rows), (False, 0), (SECONDS_TO_CHOOSE,))
-    ours = training_rate(model, Training(rows_per_step=max(rows // 4, 1)))
-    yield Measurement(
-      f"train_at_best, width {width}, {num_layers} layers", "walks/s", scaled(ours, 1 / per_walk),
-      scaled(functools.partial(workers.rate, SECONDS), 1 / per_walk), str(workers.variant),
-    )  # fmt: skip
-    workers.close()
+  return _of_shapes("train_at_best", _training_pair, packed=True)
 
 
 def mean_walk_length(task: StarGraph, num_walks: int = 20_000) -> float:
@@ -229,56 +235,73 @@ def rollout_rate(model: Transformer, num_walks: int) -> Rate:
   return rate
 
 
-def rollouts() -> Iterator[Measurement]:
-  """Rollouts of 128 steps with a KV cache, none stopped early on either side."""
+def _rollout_pair(width: int, num_layers: int, num_heads: int, num_walks: int) -> Measurement:
   from experiments.peers.torch_student import Generator
 
+  model = student(width, num_layers, num_heads)
+  workers = best_torch(Generator, (TASK, model, num_walks), (0,), ())
+  ours = rollout_rate(model, num_walks)
+  return Measurement("walk positions/s", ours, workers.rate, str(workers.variant), workers.close)
+
+
+def rollouts() -> Iterator[Case]:
+  """Rollouts of 128 steps with a KV cache, none stopped early on either side."""
   for width, num_layers, num_heads, _ in SHAPES[:2]:
     for num_walks in (64, 1024):
-      model = student(width, num_layers, num_heads)
-      workers = best_torch(Generator, (TASK, model, num_walks), (0,), ())
-      yield Measurement(
-        f"rollouts, width {width}, {num_walks} walks", "walk positions/s", rollout_rate(model, num_walks), workers.rate,
-        str(workers.variant),
-      )  # fmt: skip
-      workers.close()
+      make = functools.partial(_rollout_pair, width, num_layers, num_heads, num_walks)
+      yield Case(f"rollouts, width {width}, {num_walks} walks", make)
 
 
-def sampler_rate(batch: int = 4096) -> Rate:
-  """Graphs with one encoded walk each per second, over all devices."""
+def sampler_rate(batch: int = 4096, packed: bool = False) -> Rate:
+  """Encoded graphs per second, each with one walk or a packed stream of them, over all devices."""
   mesh = seeds.device_mesh()
   devices = mesh.shape[seeds.SEED]
   probabilities, length = teacher.teacher_probabilities(TASK), teacher.stream_length(TASK)
 
   def sample_batch(key: jax.Array) -> encoding.Row:
-    sample = functools.partial(encoding.sample_row, TASK, probabilities, num_streams=1, length=length, packed=False)
+    sample = functools.partial(encoding.sample_row, TASK, probabilities, num_streams=1, length=length, packed=packed)
     return jax.vmap(sample)(jax.random.split(key, batch))
 
   run = seeds.map_seeds(sample_batch, mesh)
   keys = seeds.place(jax.random.split(jax.random.key(0), devices), mesh)
   jax.block_until_ready(run(keys))
+  calls = max(4, 65_536 // batch)
 
   def rate() -> float:
     began = time.perf_counter()
-    for _ in range(4):
-      jax.block_until_ready(run(keys))
-    return 4 * devices * batch / (time.perf_counter() - began)
+    for _ in range(calls):
+      rows = run(keys)
+    jax.block_until_ready(rows)
+    return calls * devices * batch / (time.perf_counter() - began)
 
   return rate
 
 
-def sampler() -> Iterator[Measurement]:
-  """Graphs with walks per second, against one Python process, plain and by NumPy."""
-  ours = sampler_rate()
-  plain, vectorised = random.Random(0), np.random.default_rng(0)
-  yield Measurement(
-    "sampler, against plain Python", "graphs/s", ours,
-    lambda: per_second(lambda: numpy_sampler.sample_plainly(TASK, plain), 1), "plain Python, one process",
-  )  # fmt: skip
-  yield Measurement(
-    "sampler, against NumPy", "graphs/s", ours,
-    lambda: per_second(lambda: numpy_sampler.sample_batch(TASK, vectorised, 1024), 1024), "NumPy, one process",
-  )  # fmt: skip
+def _against_plain_python() -> Measurement:
+  rng = random.Random(0)
+  peer = functools.partial(per_second, lambda: numpy_sampler.sample_plainly(TASK, rng), 1)
+  return Measurement("graphs/s", sampler_rate(), peer, "plain Python, one process")
+
+
+def _against_numpy() -> Measurement:
+  rng = np.random.default_rng(0)
+  peer = functools.partial(per_second, lambda: numpy_sampler.sample_batch(TASK, rng, 1024), 1024)
+  return Measurement("graphs/s", sampler_rate(), peer, "NumPy, one process")
+
+
+def _share_of_a_step(width: int, num_layers: int, num_heads: int, rows: int) -> Measurement:
+  """Train steps, sampling included, over batches sampled alone in the same time: the sampler's share of a step."""
+  model, config = student(width, num_layers, num_heads), Training(rows_per_step=max(rows // 4, 1))
+  batches = scaled(sampler_rate(config.rows_per_step, packed=True), 1 / config.rows_per_step)
+  steps = scaled(training_rate(model, config), 1 / (config.rows_per_step * config.length(TASK) * trained_share(config)))
+  return Measurement("batches/s", steps, batches, "our sampler alone")
+
+
+def sampler() -> Iterator[Case]:
+  """Graphs with walks per second; the sampler's share of a train step."""
+  yield Case("sampler, against plain Python", _against_plain_python)
+  yield Case("sampler, against NumPy", _against_numpy)
+  yield from _of_shapes("sampler's share of a train step", _share_of_a_step)
 
 
 def per_second(function: Callable[[], Any], count: int, seconds: float = 1.0) -> float:
@@ -323,23 +346,29 @@ def product_rate(width: int, mlp_ratio: int, dtype: str, rows: int = 2048) -> Ra
   return rate
 
 
-def roofline() -> Iterator[Measurement]:
+def trained_share(config: Training) -> float:
+  """Of the positions of the streams those that are trained on: goals are read only, and so is padding."""
+  objective = training.teacher_forcing(TASK, student(8, 1, 1), config)
+  probabilities = teacher.teacher_probabilities(TASK)
+  rows = jax.vmap(lambda key: objective.sample(key, probabilities))(jax.random.split(jax.random.key(0), 1024))
+  return float(jnp.mean(rows.weights))
+
+
+def _against_products(width: int, num_layers: int, num_heads: int, rows: int) -> Measurement:
+  model, config = student(width, num_layers, num_heads), Training(rows_per_step=max(rows // 4, 1))
+  stream = config.length(TASK)
+  per_row = floating_point_operations(model, TASK, encoding.prompt_length(TASK), stream)
+  ours = scaled(training_rate(model, config), per_row / (stream * trained_share(config)) / 1e9)
+  products = scaled(product_rate(width, model.mlp_ratio, model.matmul_dtype), 1e-9)
+  return Measurement("GFLOP/s", ours, products, f"bare products, {model.matmul_dtype}")
+
+
+def roofline() -> Iterator[Case]:
   """The train step's floating-point operations per second against those of bare products: the ratio is the share."""
-  for width, num_layers, num_heads, rows in SHAPES[:3]:
-    model, config = student(width, num_layers, num_heads), Training(rows_per_step=max(rows // 4, 1))
-    positions, products = training_rate(model, config), product_rate(width, model.mlp_ratio, model.matmul_dtype)
-    stream = config.length(TASK)
-    first = stream / (stream - np.ceil(stream / (mean_walk_length(TASK) + 1)))  # goals are read, not trained on
-    per_position = floating_point_operations(model, TASK, encoding.prompt_length(TASK), stream) / stream * first
-    yield Measurement(
-      f"roofline, width {width}, {num_layers} layers", "GFLOP/s",
-      scaled(positions, per_position / 1e9),
-      scaled(products, 1e-9),
-      f"bare products, {model.matmul_dtype}",
-    )  # fmt: skip
+  return _of_shapes("roofline", _against_products)
 
 
-MEASUREMENTS = {f.__name__: f for f in (train_same_shapes, train_at_best, rollouts, sampler, roofline)}
+SUITES = (train_same_shapes, train_at_best, rollouts, sampler, roofline)
 
 
 def table(records: list[Record]) -> str:
@@ -349,12 +378,12 @@ def table(records: list[Record]) -> str:
 
 def main() -> None:
   records: list[Record] = []
-  for name, measurements in MEASUREMENTS.items():
-    if not re.search(_ONLY.value, name):
-      continue
-    print(f"\n== {name}: {(measurements.__doc__ or '').strip()}", flush=True)
-    for measurement in measurements():
-      records.append(measure(measurement, _REPETITIONS.value))
+  for suite in SUITES:
+    cases = [case for case in suite() if re.search(_ONLY.value, case.name)]
+    if cases:
+      print(f"\n== {suite.__name__}: {(suite.__doc__ or '').strip()}", flush=True)
+    for case in cases:
+      records.append(measure(case, _REPETITIONS.value))
       print(table(records[-1:]), flush=True)
   print(f"\n{table(records)}")
   if _OUTPUT.value:
@@ -365,6 +394,6 @@ def main() -> None:
 if __name__ == "__main__":
   seeds.use_all_cores()
   _OUTPUT = flags.DEFINE_string("output", None, "File for the records, as JSON.")
-  _ONLY = flags.DEFINE_string("only", "", "Regular expression: the measurements to run.")
+  _ONLY = flags.DEFINE_string("only", "", "Regular expression: the measurements to run, by name.")
   _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Turns of each pair.", lower_bound=1)
   configs.run_main(main)

@@ -16,9 +16,11 @@ class BenchmarkTest(absltest.TestCase):
     def side(name, rates):
       return lambda: (calls.append(name), next(rates))[1]
 
-    measurement = benchmark.Measurement("name", "walks/s", side("ours", ours), side("peer", peer), "somebody")
-    record = benchmark.measure(measurement, repetitions=3)
-    self.assertEqual(calls, ["ours", "peer"] * 3)
+    measurement = benchmark.Measurement(
+      "walks/s", side("ours", ours), side("peer", peer), "somebody", close=lambda: calls.append("closed")
+    )
+    record = benchmark.measure(benchmark.Case("name", lambda: measurement), repetitions=3)
+    self.assertEqual(calls, ["ours", "peer"] * 3 + ["closed"])
     self.assertEqual((record.ours, record.peer, record.ratio), (30.0, 10.0, 2.0))
     self.assertAlmostEqual(record.spread, (4.0 - 1.0) / 2 / 2.0)
     self.assertIn("somebody", benchmark.table([record]))
