@@ -1,0 +1,23 @@
+"""Figures: tidy frames in, matplotlib figures out. No global state: no pyplot, no rcParams that outlive a call.
+
+One colour per condition, from a palette that colour-blind readers tell apart. A solid line is the mean over seeds of
+students and its band the 95% t-interval; seeds that are NaN (diverged, left out of the results) do not count, and the
+legend says how many did. Broken lines are exact theory, and the legend names which; hollow diamonds are published.
+
+Shapes: S seeds, X places on the horizontal axis.
+"""
+
+from __future__ import annotations
+
+from loopjax.plotting.labels import LABELS, Label
+from loopjax.plotting.phases import phase_diagram
+from loopjax.plotting.proposition import proposition_panels
+from loopjax.plotting.saving import save
+from loopjax.plotting.style import LEARNERS, PALETTE, palette
+from loopjax.plotting.temperature import against_temperature
+from loopjax.plotting.training import training_curves
+
+__all__ = [
+  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "palette", "phase_diagram", "proposition_panels",
+  "save", "training_curves",
+]  # fmt: skip
