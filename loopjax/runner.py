@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,10 +137,10 @@ def _students(state: TrainState, history: list[pd.DataFrame], num_seeds: int) ->
   return Students(state, _report_not_finite(frame, num_seeds), frame)
 
 
-def _compile(run: Callable[..., Any], state: TrainState, config: Training) -> Callable[..., Any]:
+def _compile(run: jax.stages.Wrapped, state: TrainState, config: Training) -> jax.stages.Compiled:
   """The program of a chunk of any length; says what it takes of the devices' memory."""
   with memory.named_when_exhausted(_memory_advice(config)):
-    compiled = run.lower(state, jnp.int32(1)).compile()  # type: ignore[attr-defined]
+    compiled = run.lower(state, jnp.int32(1)).compile()
   compilation_cache.publish()  # a kill from here on costs no compilation
   if jax.process_index() == 0:
     tqdm.tqdm.write(memory.estimate(compiled, _memory_advice(config)), file=sys.stderr)

@@ -90,7 +90,7 @@ def to_host(tree: Any, num_seeds: int) -> Any:
 
 def map_seeds(
   function: Callable[..., Any], mesh: Mesh, *, seeds_per_batch: int | None = None, donate: bool = False
-) -> Callable[..., Any]:
+) -> jax.stages.Wrapped:
   """Maps `function(mapped, *shared)` over the seeds of `mapped` [S, ...]; compiled, each device running its own seeds.
 
   Args:
