@@ -34,7 +34,7 @@ def profile(model: benchmark.Transformer, config: Training) -> collections.Count
     with jax.profiler.trace(folder):
       jax.block_until_ready(program(state, jnp.int32(NUM_STEPS)))
     (path,) = Path(folder).rglob("*.xplane.pb")
-    return _nanoseconds(jax.profiler.ProfileData.from_file(str(path)), _sources(program.as_text()))
+    return _nanoseconds(jax.profiler.ProfileData.from_file(str(path)), _sources(program.as_text() or ""))
 
 
 def _sources(program: str) -> dict[str, str]:
