@@ -209,10 +209,10 @@ def top_shares(log_probabilities: jax.Array) -> jax.Array:
   return is_top / jnp.sum(is_top, axis=-1, keepdims=True)
 
 
-def _pairs(first: Visits, second: Visits, lag: int) -> tuple[Visits, Visits, jax.Array]:
-  """Visits v of `first`, visits v + lag of `second`, and which of these pairs exist, [G, R, K - lag]."""
-  earlier = jax.tree.map(lambda field: field[:, :, :-lag], first)
-  later = jax.tree.map(lambda field: field[:, :, lag:], second)
+def _pairs(first: Visits, second: Visits) -> tuple[Visits, Visits, jax.Array]:
+  """Visits v of `first`, visits v + 1 of `second`, and which of these pairs exist, [G, R, K - 1]."""
+  earlier = jax.tree.map(lambda field: field[:, :, :-1], first)
+  later = jax.tree.map(lambda field: field[:, :, 1:], second)
   return earlier, later, earlier.exists & later.exists
 
 
@@ -233,10 +233,19 @@ def _pair_means(task: StarGraph, values: jax.Array, mask: jax.Array, distance: j
   )
 
 
-def _correlation(first: Visits, second: Visits, lag: int) -> jax.Array:
-  earlier, later, mask = _pairs(first, second, lag)
-  a, b = (jnp.where(mask[..., None], log_errors(visits), 0.0) for visits in (earlier, later))
-  return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2)) / jnp.sqrt(jnp.sum(b**2))
+def _correlations(first: Visits, second: Visits, num_lags: int) -> tuple[jax.Array, jax.Array]:
+  """rho(k) and the numbers of pairs for k = 1..J, both [J]. The lag is traced: it is compiled once for all lags."""
+  num_visits = first.exists.shape[-1]
+  first_errors, second_errors = log_errors(first), log_errors(second)
+
+  def of_lag(lag: jax.Array) -> tuple[jax.Array, jax.Array]:
+    is_inside = (jnp.arange(num_visits) < num_visits - lag)[None, None]
+    mask = first.exists & jnp.roll(second.exists, -lag, axis=2) & is_inside
+    later = jnp.roll(second_errors, -lag, axis=2)
+    a, b = (jnp.where(mask[..., None], errors, 0.0) for errors in (first_errors, later))
+    return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2)) / jnp.sqrt(jnp.sum(b**2)), jnp.sum(mask)
+
+  return jax.lax.map(of_lag, jnp.arange(1, num_lags + 1))
 
 
 def compare(task: StarGraph, first: Visits, second: Visits, *, num_lags: int) -> Resemblance:
@@ -246,16 +255,16 @@ def compare(task: StarGraph, first: Visits, second: Visits, *, num_lags: int) ->
   (static); persistence and chance are of k = 1.
   """
   require(num_lags >= 1, "num_lags", num_lags, "at least 1")
-  earlier, later, mask = _pairs(first, second, 1)
+  earlier, later, mask = _pairs(first, second)
   agree = jnp.argmax(earlier.log_student, axis=-1) == jnp.argmax(later.log_student, axis=-1)
   chance = jnp.sum(top_shares(earlier.log_teacher) * top_shares(later.log_teacher), axis=-1)
   distance = later.position - earlier.position
-  lags = range(1, num_lags + 1)
+  correlation, counts = _correlations(first, second, num_lags)
   return Resemblance(
     persistence=_pair_means(task, agree, mask, distance),
     chance=_pair_means(task, chance, mask, distance),
-    correlation=jnp.stack([_correlation(first, second, lag) for lag in lags]),
-    correlation_counts=jnp.stack([jnp.sum(_pairs(first, second, lag)[2]) for lag in lags]),
+    correlation=correlation,
+    correlation_counts=counts,
   )
 
 
@@ -267,7 +276,7 @@ def _of_next(visits: Visits, axis: int) -> Visits:
 
 def _copying(task: StarGraph, visits: Visits, log_probabilities: jax.Array) -> PairMeans:
   """Centred `log_probabilities` [G, R, K, C] at v + 1 of the child entered at v."""
-  earlier, later, mask = _pairs(visits, visits, 1)
+  earlier, later, mask = _pairs(visits, visits)
   child = jnp.maximum(earlier.child, 0)[..., None]
   values = jnp.take_along_axis(centred(log_probabilities[:, :, 1:]), child, axis=-1)[..., 0]
   return _pair_means(task, values, mask & (earlier.child != NO_CHILD), later.position - earlier.position)
