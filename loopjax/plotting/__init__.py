@@ -10,6 +10,7 @@ Shapes: S seeds, X places on the horizontal axis.
 from __future__ import annotations
 
 from loopjax.plotting.labels import LABELS, Label
+from loopjax.plotting.pairs import correlation_by_lag, persistence_by_visit
 from loopjax.plotting.phases import phase_diagram
 from loopjax.plotting.proposition import proposition_panels
 from loopjax.plotting.saving import save
@@ -18,6 +19,6 @@ from loopjax.plotting.temperature import against_temperature
 from loopjax.plotting.training import training_curves
 
 __all__ = [
-  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "palette", "phase_diagram", "proposition_panels",
-  "save", "training_curves",
+  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "correlation_by_lag", "palette",
+  "persistence_by_visit", "phase_diagram", "proposition_panels", "save", "training_curves",
 ]  # fmt: skip

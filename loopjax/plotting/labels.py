@@ -46,6 +46,8 @@ LABELS = {
   "kl_from_solution": Label("KL(solution || student)", "nats"),
   "total_variation": Label("Distance from the solution", "total variation"),
   "cycle_is_argmax": Label("Cycle is the argmax", "share of prompts", BETWEEN_0_AND_1),
+  "persistence": Label("Top-child persistence", "share of pairs of visits", BETWEEN_0_AND_1),
+  "correlation": Label("Error correlation", "rho(1), own walk"),
   "loss": Label("Training loss", "nats per position"),
   "gradient_norm": Label("Gradient norm", "before clipping"),
 }
