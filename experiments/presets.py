@@ -1,5 +1,5 @@
 """What `reproduce` runs at each preset, in numbers. `standard` was last changed after pilots (docs/learning.md) and
-before its one full run; `quick` and `paper` were chosen before a first run.
+before its one full run; `quick`, `paper` and all of temporal errors were chosen before a first run.
 
 `quick`: 2 CPU cores, minutes; small graphs. `standard`: a laptop in hours, one accelerator in minutes; at most 10M
 trained positions a seed. `paper`: the published student, accelerators.
@@ -11,6 +11,7 @@ import dataclasses
 
 from experiments.proposition_one import PropositionOne
 from experiments.risk_aversion import RiskAversion
+from experiments.temporal_errors import TemporalErrors
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -22,6 +23,7 @@ class Preset:
 
   risk_aversion: RiskAversion
   proposition_one: PropositionOne
+  temporal_errors: TemporalErrors
 
 
 _QUICK = Preset(
@@ -43,6 +45,17 @@ _QUICK = Preset(
     num_visits=4,
     num_seeds=4,
     num_graphs=256,
+  ),
+  temporal_errors=TemporalErrors(
+    task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.0, 0.1),
+    model=Transformer(num_layers=2, num_heads=4, width=64),
+    training=Training(num_steps=800, rows_per_step=16, learning_rate=3e-3),
+    temperatures=(0.0, 0.5, 1.0),
+    num_seeds=4,
+    num_graphs=64,
+    walks_per_graph=2,
+    num_lags=3,
   ),
 )
 
@@ -66,6 +79,17 @@ _STANDARD = Preset(
     num_seeds=4,
     num_graphs=1_024,
   ),
+  temporal_errors=TemporalErrors(
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.0, 0.05, 0.1),
+    model=Transformer(num_layers=2, num_heads=4, width=64),
+    training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
+    temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    num_seeds=16,
+    num_graphs=128,
+    walks_per_graph=4,
+    num_lags=10,
+  ),
 )
 
 _PAPER_STUDENT = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtype="bfloat16", remat=True)
@@ -85,6 +109,17 @@ _PAPER = Preset(
     model=_PAPER_STUDENT,
     training=Training(num_steps=5_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=500),
     num_seeds=4,
+  ),
+  temporal_errors=TemporalErrors(
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=128, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.0, 0.05, 0.1),
+    model=_PAPER_STUDENT,
+    training=Training(num_steps=20_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=1_000),
+    temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    num_seeds=4,
+    num_graphs=128,
+    walks_per_graph=2,
+    num_lags=10,
   ),
 )
 

@@ -15,11 +15,15 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import presets, proposition_one, risk_aversion
+from experiments import presets, proposition_one, risk_aversion, temporal_errors
 from loopjax import claims, compilation_cache, seeds
 from loopjax import config as configs
 
-EXPERIMENTS = {"risk_aversion": risk_aversion, "proposition_one": proposition_one}
+EXPERIMENTS = {
+  "risk_aversion": risk_aversion,
+  "proposition_one": proposition_one,
+  "temporal_errors": temporal_errors,
+}
 
 
 def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataFrame:

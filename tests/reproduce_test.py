@@ -9,10 +9,11 @@ import sys
 import tempfile
 from unittest import mock
 
+import jax
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from experiments import presets, proposition_one, reproduce, risk_aversion
+from experiments import presets, proposition_one, reproduce, risk_aversion, temporal_errors
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -29,7 +30,20 @@ TINY = presets.Preset(
     task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, max_steps=8),
     num_children=(3,), cycle_probs=(0.1, 0.5), model=MODEL, training=TRAINING, num_visits=2, num_seeds=3, num_graphs=4,
   ),
+  temporal_errors=temporal_errors.TemporalErrors(
+    task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
+    walks_per_graph=2, num_lags=2,
+  ),
 )  # fmt: skip
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 class ReproduceTest(absltest.TestCase):
@@ -40,8 +54,9 @@ class ReproduceTest(absltest.TestCase):
     written = pd.read_csv(folder / "claims.csv")
     self.assertEqual(list(written.columns[:6]), ["claim", "value", "low", "high", "published", "verdict"])
     self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
-    self.assertLen(table, len(risk_aversion.claims()) + len(proposition_one.claims()))
-    for name in ("risk_aversion", "proposition_one", "phase_diagram"):
+    self.assertLen(table, sum(len(experiment.claims()) for experiment in reproduce.EXPERIMENTS.values()))
+    errors = [f"temporal_errors{suffix}" for suffix in ("", "_by_lag", "_by_visit", "_loss")]
+    for name in ("risk_aversion", "proposition_one", "phase_diagram", *errors):
       for suffix in (".png", ".svg"):
         self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000)
 
@@ -52,6 +67,10 @@ class ReproduceTest(absltest.TestCase):
     root = pd.read_parquet(folder / "results" / "proposition_one.parquet")
     self.assertLen(root, 2 * 3 * 2)
     self.assertTrue(root["total_variation"].between(0, 1).all())
+    visits = pd.read_parquet(folder / "results" / "temporal_errors.parquet")
+    self.assertLen(visits, 2 * 3 * (2 + 1))
+    self.assertFalse(visits.duplicated(["condition", "seed", "walks", "temperature"]).any())
+    self.assertTrue(visits["persistence"].dropna().between(0, 1).all())
 
     with mock.patch.object(risk_aversion, "compute", side_effect=AssertionError("ran again")):
       pd.testing.assert_frame_equal(risk_aversion.run(TINY.risk_aversion, folder), walks)
@@ -61,12 +80,12 @@ class ReproduceTest(absltest.TestCase):
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results" / "risk_aversion.parquet"), walks)
 
   def test_presets_keep_their_promises(self):
-    standard = presets.PRESETS["standard"].risk_aversion
-    for tasks in standard.tasks().values():
-      positions = standard.training.num_steps * standard.training.rows_per_step * standard.training.length(tasks[0])
-      self.assertLessEqual(positions, 10_000_000)
+    standard = presets.PRESETS["standard"]
+    runs = [(tasks[0], standard.risk_aversion.training) for tasks in standard.risk_aversion.tasks().values()]
+    for task, training in [*runs, (standard.temporal_errors.task, standard.temporal_errors.training)]:
+      self.assertLessEqual(training.num_steps * training.rows_per_step * training.length(task), 10_000_000)
     for preset in presets.PRESETS.values():
-      self.assertGreaterEqual(preset.risk_aversion.num_seeds, 4)
+      self.assertGreaterEqual(min(preset.risk_aversion.num_seeds, preset.temporal_errors.num_seeds), 4)
 
   def test_claims_have_names_of_their_own(self):
     names = [claim.name for experiment in reproduce.EXPERIMENTS.values() for claim in experiment.claims()]
@@ -80,6 +99,8 @@ class BadInputTest(parameterized.TestCase):
     ("experiments.risk_aversion", "--config.model.num_heads=3", "divisible by model.num_heads=3"),
     ("experiments.risk_aversion", "--config.training.stream_length=5", "for the longest walk"),
     ("experiments.proposition_one", "--config.num_visits=100", "num_visits=100"),
+    ("experiments.temporal_errors", "--config.visited_margins=0,0.3", "task.visited_margin=0.3"),
+    ("experiments.temporal_errors", "--config.walks_per_graph=1", "walks_per_graph=1"),
     ("experiments.reproduce", "--preset=huge", "huge"),
   )
   def test_one_line_and_a_non_zero_exit(self, module, flag, message):
