@@ -133,6 +133,7 @@ def stream_of_walk(task: StarGraph, walk: jax.Array, goal_chain: jax.Array) -> S
     walk=jnp.zeros_like(position),
     goal_chain=jnp.broadcast_to(goal_chain, position.shape),
     weight=counts.astype(jnp.float32),
+    injected=jnp.zeros(position.shape, bool),
   )
 
 

@@ -23,6 +23,7 @@ from loopjax.config import require
 
 START = 0
 ROOT = 1
+INJECTED_KINDS = ("root", "child", "cycle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,10 @@ class StarGraph:
     visited_margin: margin of the exploration distribution against children already visited.
     goal_margin: margin of the exploration distribution towards the goal's child; excludes `visited_margin`.
     encoding: `edge` (one position per edge) or `flat` (parent and child as two positions).
+    injected_share: of the training walks, the share replaced by a deterministic loop that lasts until the cut.
+    injected_kind: which loop: `root` (s, r, s, r, ...), `child` (from s to the leaf of one chain and back, again and
+      again) or `cycle` (from s to one chain node and back). The leaf or node is drawn once a walk, uniform among all
+      but the goal.
     goal_hidden: whether the prompt leaves the goal out.
     spare_labels: V - N, the labels of the vocabulary that an example leaves unused.
   """
@@ -49,6 +54,8 @@ class StarGraph:
   explore_prob: float = 0.0
   visited_margin: float = 0.0
   goal_margin: float = 0.0
+  injected_share: float = 0.0
+  injected_kind: str = "root"
   encoding: str = "edge"
   goal_hidden: bool = False
   spare_labels: int = 0
@@ -71,8 +78,16 @@ class StarGraph:
       self.goal_margin,
       f"0 where task.visited_margin={self.visited_margin:g} is set: the margins exclude each other",
     )
+    self._check_injection()
     require(self.encoding in ("edge", "flat"), "task.encoding", self.encoding, "'edge' or 'flat'")
     require(self.spare_labels >= 0, "task.spare_labels", self.spare_labels, "at least 0")
+
+  def _check_injection(self) -> None:
+    kind = self.injected_kind
+    require(0 <= self.injected_share <= 1, "task.injected_share", self.injected_share, "in [0, 1]")
+    require(kind in INJECTED_KINDS, "task.injected_kind", kind, f"one of {INJECTED_KINDS}")
+    num_loops = {"root": 1, "child": self.num_chains - 1, "cycle": self.num_chains * self.chain_length - 1}[kind]
+    require(num_loops > 0, "task.injected_kind", kind, "'root' where the goal is all there is to enter")
 
   def check_prefers_forward(self) -> None:
     """Raises `ValueError` where the teacher itself prefers the reset to the goal's child: then looping is optimal."""

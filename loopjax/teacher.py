@@ -4,6 +4,9 @@ At s the teacher goes to r. At r it goes back to s with `reset_prob`, else to a 
 from the exploration distribution, else the goal's. At a chain node it goes back to s with `reset_prob`, else forward;
 at a leaf that is not the goal, to s. The environment ends the walk at the goal or after `max_steps` nodes.
 
+Of the walks sampled, `injected_share` are no teacher's: they repeat one loop until the cut, as a corpus may hold texts
+that loop. Probabilities and valid moves are always those of the clean teacher: what injection does is measured by it.
+
 The walk so far enters through the current node and the set of visited children (a child is visited from the moment it
 is entered; visits persist through resets). Analyses ask the same function for p_v that the sampler draws from.
 
@@ -32,6 +35,7 @@ class TeacherProbabilities(NamedTuple):
   explore_prob: jax.Array
   visited_margin: jax.Array
   goal_margin: jax.Array
+  injected_share: jax.Array
 
 
 def teacher_probabilities(task: StarGraph) -> TeacherProbabilities:
@@ -105,6 +109,7 @@ def visited_children(task: StarGraph, walk: jax.Array) -> jax.Array:
 def valid_moves(task: StarGraph, probabilities: TeacherProbabilities, walk: jax.Array) -> jax.Array:
   """Which moves of `walk` [..., W] are valid, [..., W - 1] bool: parent -> child, or -> s where the teacher may reset.
 
+  Injected loops make nothing valid: with reset_prob = 0 the move from r to s is not, however often training shows it.
   Moves from or to padding count as valid; a node >= N (a label that is not in the graph) makes its moves invalid.
   """
   before, after = walk[..., :-1], walk[..., 1:]
@@ -129,6 +134,7 @@ class Stream(NamedTuple):
     walk: which walk of the stream this is, from 0.
     goal_chain: the goal of that walk.
     weight: 1.0 where `target` counts, 0.0 at goals and in the padding.
+    injected: bool, whether that walk is an injected loop.
   """
 
   node: jax.Array
@@ -137,6 +143,23 @@ class Stream(NamedTuple):
   walk: jax.Array
   goal_chain: jax.Array
   weight: jax.Array
+  injected: jax.Array
+
+
+class _Walk(NamedTuple):
+  """What is drawn when a walk begins; all [K].
+
+  Attributes:
+    goal_chain: its goal.
+    injected: bool, whether it is an injected loop.
+    loop_child: the chain that the loop enters; -1 for none. Without meaning for a walk of the teacher, like the next.
+    loop_depth: how many of the chain's nodes the loop enters.
+  """
+
+  goal_chain: jax.Array
+  injected: jax.Array
+  loop_child: jax.Array
+  loop_depth: jax.Array
 
 
 class _Excursion(NamedTuple):
@@ -145,10 +168,11 @@ class _Excursion(NamedTuple):
   Attributes:
     offset: the position in the stream of its first entry, which is s, or the goal token before the first s of a walk.
     position: the index of its s in the walk.
-    child: the chain entered; -1 for none.
-    depth: how many of the chain's nodes are entered.
+    child: the chain entered; -1 for none. As yet that of the loop, should the walk be one, if this has only begun.
+    depth: how many of the chain's nodes are entered; likewise.
     walk: which walk of the stream this is, from 0.
     goal_chain: the goal of that walk.
+    injected: whether that walk is an injected loop.
   """
 
   offset: jax.Array
@@ -157,6 +181,7 @@ class _Excursion(NamedTuple):
   depth: jax.Array
   walk: jax.Array
   goal_chain: jax.Array
+  injected: jax.Array
 
 
 def _draw(probabilities: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -174,22 +199,48 @@ def _num_excursions(task: StarGraph, length: int) -> int:
   return (length + length // (task.max_steps - 1)) // 2 + 1
 
 
+def _draw_walks(
+  task: StarGraph, probabilities: TeacherProbabilities, for_goal: jax.Array, for_share: jax.Array, for_loop: jax.Array
+) -> _Walk:
+  """What walks begin with, from uniform numbers in [0, 1), [K] each."""
+
+  def below(number: int, uniform: jax.Array) -> jax.Array:
+    return (number * uniform).astype(jnp.int32)
+
+  n, l = task.num_chains, task.chain_length
+  goal_chain = below(n, for_goal)
+  if task.injected_kind == "root":
+    loop_child, loop_depth = jnp.full_like(goal_chain, -1), jnp.zeros_like(goal_chain)
+  elif task.injected_kind == "child":
+    loop_child, loop_depth = (goal_chain + 1 + below(n - 1, for_loop)) % n, jnp.full_like(goal_chain, l)
+  else:  # a chain node, counted from the one after the goal
+    last = ((goal_chain + 1) * l + below(n * l - 1, for_loop)) % (n * l)
+    loop_child, loop_depth = last // l, last % l + 1
+  return _Walk(goal_chain, for_share < probabilities.injected_share, loop_child, loop_depth)
+
+
+def _draw_moves(
+  task: StarGraph, probabilities: TeacherProbabilities, begun: _Excursion, visited: jax.Array,
+  at_root: jax.Array, in_chain: jax.Array,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+  """The chain that the excursion enters, -1 for none, and how many of its nodes: the teacher's draw, or the loop's."""
+  children = child_probabilities(task, probabilities, begun.goal_chain, visited)
+  child = _draw(jnp.append(probabilities.reset_prob, children), at_root) - 1
+  reaches = (1 - probabilities.reset_prob) ** np.arange(1, task.chain_length)  # after 1, 2, ... further moves
+  depth = jnp.where(child < 0, 0, 1 + jnp.sum(in_chain < reaches))
+  return jnp.where(begun.injected, begun.child, child), jnp.where(begun.injected, begun.depth, depth)
+
+
 def _make_excursion(
   task: StarGraph,
   probabilities: TeacherProbabilities,
   state: tuple[_Excursion, jax.Array],
-  draws: tuple[jax.Array, jax.Array, jax.Array],
+  draws: tuple[jax.Array, jax.Array, _Walk],
 ) -> tuple[tuple[_Excursion, jax.Array], _Excursion]:
   """Completes the excursion that `state` has begun, given the visited children [C], and begins the next."""
   begun, visited = state
-  at_root, in_chain, next_goal = draws
-  children = child_probabilities(task, probabilities, begun.goal_chain, visited)
-  child = _draw(jnp.append(probabilities.reset_prob, children), at_root) - 1
-  reaches = (1 - probabilities.reset_prob) ** np.arange(
-    1, task.chain_length
-  )  # after 1, 2, ... further moves
-  depth = jnp.where(child < 0, 0, 1 + jnp.sum(in_chain < reaches))
-
+  at_root, in_chain, next_walk = draws
+  child, depth = _draw_moves(task, probabilities, begun, visited, at_root, in_chain)
   reaches_goal = (child == begun.goal_chain) & (depth == task.chain_length)
   end = begun.position + 2 + depth - reaches_goal  # of the excursion; the goal is predicted, never read
   is_over = reaches_goal | (end >= task.max_steps - 1)
@@ -197,10 +248,11 @@ def _make_excursion(
   following = _Excursion(
     offset=begun.offset + end - jnp.where(begun.position == 0, _first_position(task), begun.position),
     position=jnp.where(is_over, 0, end),
-    child=jnp.int32(-1),
-    depth=jnp.int32(0),
+    child=jnp.where(is_over, next_walk.loop_child, begun.child),
+    depth=jnp.where(is_over, next_walk.loop_depth, begun.depth),
     walk=begun.walk + is_over,
-    goal_chain=jnp.where(is_over, next_goal, begun.goal_chain),
+    goal_chain=jnp.where(is_over, next_walk.goal_chain, begun.goal_chain),
+    injected=jnp.where(is_over, next_walk.injected, begun.injected),
   )
   visited = ~is_over & (visited | (jnp.arange(task.num_chains) == child))
   return (following, visited), begun._replace(child=child, depth=depth)
@@ -225,21 +277,24 @@ def _entries(task: StarGraph, excursions: _Excursion, length: int) -> Stream:
     walk=mine.walk,
     goal_chain=mine.goal_chain,
     weight=jnp.float32(~is_goal_token),
+    injected=mine.injected.astype(bool),
   )
 
 
 def sample_stream(task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, *, length: int) -> Stream:
-  """Independent teacher walks on one graph, each with a goal of its own, end to end until `length` positions are full.
+  """Independent walks on one graph, each with a goal of its own, end to end until `length` positions are full.
 
+  A walk is the teacher's, or with `injected_share` a loop of the kind that `task` names, which takes its whole length.
   The last walk is cut by the end of the stream. What follows one another is excursions from s, since margins depend on
   the children visited before; within an excursion the nodes follow in closed form.
   """
-  goal_key, root_key, chain_key = jax.random.split(key, 3)
-  count = _num_excursions(task, length)
-  goals = jax.random.randint(goal_key, (count + 1,), 0, task.num_chains, dtype=jnp.int32)
+  at_root, in_chain, *for_walks = jax.random.uniform(key, (5, _num_excursions(task, length) + 1))
+  walks = _draw_walks(task, probabilities, *for_walks)
+  goal_chain, injected, child, depth = (field[0] for field in walks)
   zero = jnp.int32(0)
-  first = _Excursion(zero, zero, jnp.int32(-1), zero, zero, goals[0])
-  draws = (jax.random.uniform(root_key, (count,)), jax.random.uniform(chain_key, (count,)), goals[1:])
+  first = _Excursion(zero, zero, child, depth, zero, goal_chain, injected)
+  next_walks = jax.tree.map(lambda field: field[1:], walks)
+  draws = (at_root[1:], in_chain[1:], next_walks)
   make = functools.partial(_make_excursion, task, probabilities)
   _, excursions = jax.lax.scan(make, (first, jnp.zeros(task.num_chains, bool)), draws)
   return _entries(task, excursions, length)

@@ -109,6 +109,19 @@ def enumerate_walks(task, goal_chain, policy=teacher_distribution):
         unfinished.append((walk + [node], probability * p))
 
 
+def injected_loops(task, goal_chain):
+  """Every loop that may be injected, as a walk up to the cut; each is as likely as the others."""
+  kids, l = children_of_root(task), task.chain_length
+  leaves = [kid + l - 1 for kid in kids]
+  lasts = {"root": [R], "child": leaves, "cycle": [kid + j for kid in kids for j in range(l)]}[task.injected_kind]
+  loops = []
+  for last in lasts:
+    if last != goal_of(task, goal_chain):
+      loop = [S, R] if last == R else [S, R, *range(max(kid for kid in kids if kid <= last), last + 1)]
+      loops.append((loop * task.max_steps)[: task.max_steps])
+  return loops
+
+
 def valid_successors(task, node):
   """Where a move from `node` may lead: to its children, and to s where the teacher may reset; nowhere off the graph."""
   resets = {S} if task.reset_prob > 0 else set()

@@ -26,9 +26,9 @@ MARGINS = (
 
 
 @functools.cache
-def jitted_sampler(num_chains, chain_length, max_steps):
+def jitted_sampler(num_chains, chain_length, max_steps, injected_kind):
   """Sums over 4,096 teacher walks of success, loops, length and their squares, [2, 3]; probabilities are traced."""
-  task = make_task(num_chains, chain_length, 0.0, max_steps)
+  task = make_task(num_chains, chain_length, 0.0, max_steps, injected_kind=injected_kind)
 
   def measure(probabilities, key):
     walk, goal_chain = teacher.sample_walk(task, probabilities, key)
@@ -55,6 +55,19 @@ class TeacherChainTest(WalkStatisticsTestCase):
     task = make_task(n, chain_length, 0.3, max_steps, **settings)
     want = enumerated_statistics(task, brute_force.teacher_at(temperature))
     self.assert_same_statistics(theory.teacher_statistics(task, temperature=temperature), want)
+
+  @parameterized.product(kind=("root", "child", "cycle"), sizes=((3, 1, 10), (2, 2, 9), (2, 3, 9)), share=(0.2, 1.0))
+  def test_equals_enumeration_with_injected_loops(self, kind, sizes, share):
+    n, chain_length, max_steps = sizes
+    task = make_task(n, chain_length, 0.3, max_steps, explore_prob=0.5, injected_share=share, injected_kind=kind)
+    want = enumerated_statistics(task, brute_force.teacher_distribution)
+    self.assert_same_statistics(theory.teacher_statistics(task), want)
+
+  def test_learners_are_of_the_clean_teacher(self):
+    task = make_task(2, 2, 0.3, injected_share=0.1)
+    for learner in (theory.memoryless_statistics, functools.partial(theory.bayes_statistics, num_walks=2)):
+      with self.assertRaisesRegex(ValueError, r"^task\.injected_share=0\.1 .* 0 for a theoretical learner$"):
+        learner(task)
 
   @parameterized.parameters(0.25, 4.0)
   def test_equals_enumeration_where_the_margin_is_saturated(self, temperature):
@@ -104,11 +117,14 @@ class TeacherChainTest(WalkStatisticsTestCase):
     dict(num_chains=8, chain_length=1, reset_prob=0.7, explore_prob=1.0, visited_margin=0.3),
     dict(num_chains=8, chain_length=1, reset_prob=0.5, explore_prob=0.95, goal_margin=0.02),
     dict(num_chains=1, chain_length=4, reset_prob=0.3, explore_prob=1.0),
+    dict(num_chains=5, chain_length=3, reset_prob=0.0, explore_prob=1.0, injected_share=0.3),
+    dict(num_chains=5, chain_length=3, reset_prob=0.3, explore_prob=0.5, injected_share=0.01, injected_kind="cycle"),
+    dict(num_chains=8, chain_length=1, reset_prob=0.3, explore_prob=1.0, injected_share=0.1, injected_kind="child"),
   )
   def test_sampler_agrees(self, num_chains, chain_length, **settings):
     """100,000 walks of `teacher.sample_walk` against the chain."""
     task = make_task(num_chains, chain_length, max_steps=64, **settings)
-    sampler = jitted_sampler(num_chains, chain_length, 64)
+    sampler = jitted_sampler(num_chains, chain_length, 64, task.injected_kind)
     keys = jax.random.split(jax.random.key(11), 25)
     sums = sum(np.asarray(sampler(teacher.teacher_probabilities(task), key), np.float64) for key in keys)
     num_walks = 4096 * len(keys)

@@ -65,6 +65,11 @@ class ValidationTest(parameterized.TestCase):
     ({"goal_margin": 0.9}, r"^task\.goal_margin=0\.9 .* in \[0, 1 - 1/n\] = \[0, 0\.8\]$"),
     ({"goal_margin": -0.1}, r"^task\.goal_margin=-0\.1 .* in \[0, "),
     ({"goal_margin": 0.1, "visited_margin": 0.2}, r"^task\.goal_margin=0\.1 .* 0 where task\.visited_margin=0\.2 "),
+    ({"injected_share": 1.5}, r"^task\.injected_share=1\.5 .* in \[0, 1\]$"),
+    ({"injected_share": -0.1}, r"^task\.injected_share=-0\.1 .* in \[0, 1\]$"),
+    ({"injected_kind": "loop"}, r"^task\.injected_kind='loop' .* one of \('root', 'child', 'cycle'\)$"),
+    ({"injected_kind": "child", "num_chains": 1}, r"^task\.injected_kind='child' .* 'root' where "),
+    ({"injected_kind": "cycle", "num_chains": 1, "chain_length": 1}, r"^task\.injected_kind='cycle' .* 'root' where "),
     ({"encoding": "edges"}, r"^task\.encoding='edges' .* 'edge' or 'flat'$"),
   )
   def test_bad_values(self, fields, message):
@@ -79,6 +84,7 @@ class ValidationTest(parameterized.TestCase):
     {"reset_prob": 0.0, "explore_prob": 1.0},
     {"goal_margin": 0.8},
     {"num_chains": 1, "chain_length": 1, "max_steps": 3},
+    {"injected_share": 1.0, "injected_kind": "cycle", "num_chains": 1, "chain_length": 2},
   )
   def test_values_at_the_bounds(self, **fields):
     StarGraph(**fields)

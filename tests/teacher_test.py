@@ -92,8 +92,8 @@ def explorations(task: StarGraph, visited: list[list[int]], goal_chain: int = 0)
 
 
 @functools.cache
-def jitted_streams(goal_hidden: bool):
-  task = make_task(goal_hidden=goal_hidden)
+def jitted_streams(goal_hidden: bool, injected_kind: str):
+  task = make_task(goal_hidden=goal_hidden, injected_kind=injected_kind)
   length = 2 * teacher.stream_length(task)
   sample = functools.partial(teacher.sample_stream, task, length=length)
   return jax.jit(jax.vmap(sample, in_axes=(None, 0)))
@@ -102,7 +102,7 @@ def jitted_streams(goal_hidden: bool):
 def sample_streams(task: StarGraph, count: int) -> teacher.Stream:
   """Streams that hold any two walks of a task of the size that `make_task` gives; fields [M, L], on the host."""
   keys = jax.random.split(jax.random.key(3), 3000)
-  streams = jitted_streams(task.goal_hidden)(teacher.teacher_probabilities(task), keys)
+  streams = jitted_streams(task.goal_hidden, task.injected_kind)(teacher.teacher_probabilities(task), keys)
   return jax.tree.map(lambda field: np.asarray(field)[:count], streams)
 
 
@@ -213,7 +213,7 @@ class ValidMovesTest(parameterized.TestCase):
         self.assertEqual(is_valid, PADDING in (a, b) or b in brute_force.valid_successors(task, a), (a, b))
 
 
-class WalksTest(parameterized.TestCase):
+class WalksTestCase(parameterized.TestCase):
   def assert_is_a_walk(self, task: StarGraph, walk: list[int], goal_chain: int, cut_early: bool = False) -> None:
     """Every move has a positive probability; the walk ends at its goal or the cut, or before if it is `cut_early`."""
     self.assertEqual(walk[0], START)
@@ -225,6 +225,26 @@ class WalksTest(parameterized.TestCase):
     self.assertLessEqual(len(walk), task.max_steps)
     self.assertTrue(walk[-1] == goal or len(walk) == task.max_steps or cut_early, walk)
 
+  def walks_of_stream(self, task: StarGraph, stream: teacher.Stream) -> list[tuple[list[int], int]]:
+    """Reads the walks off one stream [L], checking how they follow one another."""
+    indices = range(len(stream.walk))
+    runs = [(number, list(places)) for number, places in itertools.groupby(indices, lambda t: int(stream.walk[t]))]
+    self.assertEqual([number for number, _ in runs], list(range(len(runs))))
+    walks = []
+    for _, places in runs:
+      first = 0 if task.goal_hidden else -1
+      self.assertEqual(stream.position[places].tolist(), list(range(first, first + len(places))))
+      self.assertEqual(stream.weight[places].tolist(), [float(position >= 0) for position in stream.position[places]])
+      self.assertEqual(stream.target[places[:-1]].tolist(), stream.node[places[1:]].tolist())
+      (goal_chain,) = set(stream.goal_chain[places].tolist())
+      nodes = [*stream.node[places].tolist(), int(stream.target[places[-1]])]
+      if not task.goal_hidden:
+        self.assertEqual(nodes.pop(0), brute_force.goal_of(task, goal_chain))
+      walks.append((nodes, goal_chain))
+    return walks
+
+
+class WalksTest(WalksTestCase):
   @parameterized.product(settings=SETTINGS, goal_hidden=(False, True))
   def test_sampled_walks(self, settings, goal_hidden):
     task = make_task(**settings, goal_hidden=goal_hidden)
@@ -249,24 +269,6 @@ class WalksTest(parameterized.TestCase):
         self.assert_is_a_walk(task, walk, goal_chain, cut_early=number == len(walks) - 1)
       num_walks += len(walks)
     self.assertGreater(num_walks, 80)
-
-  def walks_of_stream(self, task: StarGraph, stream: teacher.Stream) -> list[tuple[list[int], int]]:
-    """Reads the walks off one stream [L], checking how they follow one another."""
-    indices = range(len(stream.walk))
-    runs = [(number, list(places)) for number, places in itertools.groupby(indices, lambda t: int(stream.walk[t]))]
-    self.assertEqual([number for number, _ in runs], list(range(len(runs))))
-    walks = []
-    for _, places in runs:
-      first = 0 if task.goal_hidden else -1
-      self.assertEqual(stream.position[places].tolist(), list(range(first, first + len(places))))
-      self.assertEqual(stream.weight[places].tolist(), [float(position >= 0) for position in stream.position[places]])
-      self.assertEqual(stream.target[places[:-1]].tolist(), stream.node[places[1:]].tolist())
-      (goal_chain,) = set(stream.goal_chain[places].tolist())
-      nodes = [*stream.node[places].tolist(), int(stream.target[places[-1]])]
-      if not task.goal_hidden:
-        self.assertEqual(nodes.pop(0), brute_force.goal_of(task, goal_chain))
-      walks.append((nodes, goal_chain))
-    return walks
 
   def test_first_walk_only(self):
     whole = sample_streams(make_task(reset_prob=0.3), 20)
@@ -364,6 +366,62 @@ class DistributionTest(parameterized.TestCase):
     walks, _ = program(teacher.teacher_probabilities(task), keys[jnp.array([0, 0, 1, 2])])
     np.testing.assert_array_equal(walks[0], walks[1])
     self.assertGreater(len({tuple(walk) for walk in walks.tolist()}), 1)
+
+
+class InjectedLoopsTest(WalksTestCase):
+  @parameterized.parameters("root", "child", "cycle")
+  def test_loops_are_those_of_brute_force_and_equally_likely(self, kind):
+    """With a share of 1 every walk is one; that they are listed says that they last and never reach the goal."""
+    task = make_task(reset_prob=0.3, injected_share=1.0, injected_kind=kind)
+    streams = sample_streams(task, 3000)
+    self.assertTrue(streams.injected.all())
+    first = streams.position.max() + 1 + (streams.position.min() < 0)
+    for goal_chain in range(task.num_chains):
+      counts = {tuple(loop): 0 for loop in brute_force.injected_loops(task, goal_chain)}
+      self.assertLen(counts, {"root": 1, "child": 2, "cycle": 5}[kind])
+      for i in np.flatnonzero(streams.goal_chain[:, 0] == goal_chain):
+        counts[(START, *streams.target[i, 1:first].tolist())] += 1
+      self.assertGreater(scipy.stats.chisquare(list(counts.values())).pvalue if len(counts) > 1 else 1, SMALLEST_P)
+
+  @parameterized.product(kind=("root", "child", "cycle"), reset_prob=(0.0, 0.3))
+  def test_streams_mix_loops_and_walks_of_the_teacher(self, kind, reset_prob):
+    """The last walk of a stream, a loop or not, is cut by its end."""
+    task = make_task(reset_prob=reset_prob, explore_prob=1.0, injected_share=0.3, injected_kind=kind)
+    streams = sample_streams(task, 100)
+    for i in range(100):
+      stream = jax.tree.map(lambda field, i=i: field[i], streams)
+      walks = self.walks_of_stream(task, stream)
+      for number, (walk, goal_chain) in enumerate(walks):
+        (injected,) = set(stream.injected[stream.walk == number].tolist())
+        is_last = number == len(walks) - 1
+        if injected:
+          self.assertTrue(is_last or len(walk) == task.max_steps)
+          self.assertIn(walk, [loop[: len(walk)] for loop in brute_force.injected_loops(task, goal_chain)])
+        else:
+          self.assert_is_a_walk(task, walk, goal_chain, cut_early=is_last)
+
+  @parameterized.parameters(0.0, 0.03, 0.3)
+  def test_share_of_walks(self, share):
+    """Of first walks, and of those after a loop and after a walk of the teacher; with a share of 0 there is none."""
+    streams = sample_streams(make_task(injected_share=share, explore_prob=1.0), 3000)
+    first, second = (np.any(streams.injected & (streams.walk == number), axis=1) for number in (0, 1))
+    for drawn in (first, second[first], second[~first]):
+      error = math.sqrt(share * (1 - share) / max(len(drawn), 1))
+      self.assertLessEqual(abs(np.sum(drawn) - len(drawn) * share), TOLERANCE * len(drawn) * error)
+    self.assertEqual(streams.injected.any(), share > 0)
+
+  def test_the_kind_does_not_matter_without_a_share(self):
+    root, cycle = (sample_streams(make_task(explore_prob=0.5, injected_kind=kind), 3000) for kind in ("root", "cycle"))
+    for got, want in zip(root, cycle, strict=True):
+      np.testing.assert_array_equal(got, want)
+
+  def test_the_shortest_excursions_fill_a_stream(self):
+    """Cut at 4, with no goal token: s, r and s again take three positions of two excursions, the most there can be."""
+    task = make_task(max_steps=4, goal_hidden=True, injected_share=1.0)
+    sample = functools.partial(teacher.sample_stream, task, length=50)
+    stream = jax.jit(sample)(teacher.teacher_probabilities(task), jax.random.key(0))
+    self.assertEqual(stream.node.tolist(), (17 * [START, ROOT, START])[:50])
+    self.assertEqual(stream.walk.tolist(), (np.arange(50) // 3).tolist())
 
 
 if __name__ == "__main__":

@@ -31,11 +31,14 @@ def mean_statistics(task, weighted_measures):
 
 
 def enumerated_statistics(task, policy):
-  """The exact statistics by listing every walk, for each goal. Also checks that the probabilities sum to 1."""
+  """The exact statistics by listing every walk and injected loop, for each goal. Probabilities must sum to 1."""
   pairs = []
   for goal_chain in range(task.num_chains):
     walks = list(brute_force.enumerate_walks(task, goal_chain, policy))
     np.testing.assert_allclose(sum(probability for _, probability in walks), 1, atol=1e-12)
+    walks = [(walk, (1 - task.injected_share) * probability) for walk, probability in walks]
+    loops = brute_force.injected_loops(task, goal_chain)
+    walks += [(loop, task.injected_share / len(loops)) for loop in loops]
     pairs += [(brute_force.measure_walk(task, walk, goal_chain), probability) for walk, probability in walks]
   return mean_statistics(task, pairs)
 

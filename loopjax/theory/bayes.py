@@ -11,7 +11,7 @@ import numpy as np
 
 from loopjax.config import require
 from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.theory.markov_chain import WalkStatistics, child_probabilities
+from loopjax.theory.markov_chain import WalkStatistics, check_clean, child_probabilities
 from loopjax.theory.proposition import check_temperature, temper
 
 
@@ -88,8 +88,9 @@ def sample_bayes_walks(task: StarGraph, *, num_walks: int, seed: int, temperatur
   g with the fewest impossible moves remain: the limit of moves that are barely possible.
 
   Raises:
-    ValueError: an argument is out of its range.
+    ValueError: an argument is out of its range, or loops are injected.
   """
+  check_clean(task)
   check_temperature(temperature)
   require(num_walks >= 2, "num_walks", num_walks, "at least 2, for standard errors")
   rng = np.random.default_rng(seed)

@@ -4,6 +4,9 @@ Up to exchange of chains the teacher's walk is a Markov chain on `State`: where 
 entered, whether the goal's child is among the entered. The transition matrix is iterated max_steps - 1 times. The
 memoryless learner plays the solution of Proposition 1 at every visit to the root, as if the walk told nothing.
 
+Injected loops are no part of the chain: with `injected_share` the walks are a mixture of the chain's and of loops that
+last until the cut, whose measures are known in closed form. A learner is defined for the clean teacher alone.
+
 Shapes: X states of the chain, K kinds of action.
 """
 
@@ -225,6 +228,35 @@ def _expectations(task: StarGraph, policy: Policy, temperature: float) -> np.nda
   return np.stack([successful, _ended(mass[~chain.at_goal], totals[~chain.at_goal], task.max_steps)])
 
 
+def _loop_depths(task: StarGraph) -> dict[int, float]:
+  """How many nodes of a chain an injected loop enters each time, with its probability."""
+  n, l = task.num_chains, task.chain_length
+  if task.injected_kind == "root":
+    return {0: 1.0}
+  if task.injected_kind == "child":
+    return {l: 1.0}
+  return {depth: (n - (depth == l)) / (n * l - 1) for depth in range(1, l + 1)}
+
+
+def _loop_measures(task: StarGraph, depth: int) -> np.ndarray:
+  """What `_ended` gives for the walk that repeats s, r and `depth` nodes of one chain until the cut, [6]."""
+  length, period = task.max_steps, depth + 2
+  covered = length - (length % 2 == 0) if depth == 0 else 0  # a last r is in no window
+  entries = 1 + (length - 3) // period if depth > 0 else 0
+  return np.array([1, (length - 1) // period, length, covered / length, min(entries, 1), max(entries - 1, 0)])
+
+
+def _loop_expectations(task: StarGraph) -> np.ndarray:
+  """The sums of `_ended` over injected loops, as `_expectations`: all of them are cut."""
+  cut = sum(probability * _loop_measures(task, depth) for depth, probability in _loop_depths(task).items())
+  return np.stack([np.zeros(6), cut])
+
+
+def check_clean(task: StarGraph) -> None:
+  """Raises `ValueError` where the task injects loops: a theoretical learner is one of the clean teacher."""
+  require(task.injected_share == 0, "task.injected_share", task.injected_share, "0 for a theoretical learner")
+
+
 def _statistics(expectations: np.ndarray) -> WalkStatistics:
   """Reads the statistics off `_expectations`, or off a mixture of them."""
   accuracy = expectations[0, 0]
@@ -234,17 +266,19 @@ def _statistics(expectations: np.ndarray) -> WalkStatistics:
 
 
 def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
-  """The exact walk statistics of the teacher.
+  """The exact statistics of the walks that are sampled: the teacher's, and injected loops in their share.
 
   Args:
     task: the task, with the teacher's probabilities and margins.
     temperature: T; every next-node probability is raised to 1/T and renormalised, at chain nodes too, as in a
-      student's rollouts: a greedy walk never resets there if `reset_prob` < 1/2. 0 is greedy, ties split evenly.
+      student's rollouts: a greedy walk never resets there if `reset_prob` < 1/2. 0 is greedy, ties split evenly. The
+      moves of injected loops are certain at every temperature, and their share stays as it is.
 
   Raises:
     ValueError: the temperature is negative or not finite.
   """
-  return _statistics(_expectations(task, _teacher_policy, temperature))
+  clean = _expectations(task, _teacher_policy, temperature)
+  return _statistics((1 - task.injected_share) * clean + task.injected_share * _loop_expectations(task))
 
 
 def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: str = "fresh") -> WalkStatistics:
@@ -260,8 +294,9 @@ def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: st
       keeps to it. (On the line p = 1/(n + 1) the cycle is one of the tied actions.)
 
   Raises:
-    ValueError: an argument is out of its range, or ties are frozen at T > 0, where there are none.
+    ValueError: an argument is out of its range, ties are frozen at T > 0, where there are none, or loops are injected.
   """
+  check_clean(task)
   require(ties in ("fresh", "frozen"), "ties", ties, "'fresh' or 'frozen'")
   may_freeze = temperature == 0
   require(may_freeze or ties == "fresh", "ties", ties, f"'fresh' where temperature={temperature!r} is not 0")
