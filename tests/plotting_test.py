@@ -57,6 +57,15 @@ def history_frame():
   return frame.assign(loss=5 / np.sqrt(frame["step"]) * (1 + 0.1 * frame["seed"]))
 
 
+def pairs_frame(x, measure, num_panels=4):
+  rng = np.random.default_rng(2)
+  panels = [f"panel {i}" for i in range(num_panels)]
+  frame = pd.DataFrame(
+    itertools.product(panels, ["one", "two"], range(3), [1, 2, 3]), columns=["panel", "pairs", "seed", x]
+  )
+  return frame.assign(**{measure: rng.uniform(-0.2, 0.8, len(frame)), "chance": rng.uniform(0.2, 0.3, len(frame))})
+
+
 def labels(axes):
   return [artist.get_label() for artist in [*axes.lines, *axes.collections]]
 
@@ -340,6 +349,34 @@ class PhaseDiagramTest(PlottingTestCase):
   def test_one_p(self):
     frame = root_frame()
     plotting.phase_diagram(frame[frame["p"] == 0.3]).draw_without_rendering()
+
+
+class PairsTest(PlottingTestCase):
+  def test_a_panel_per_group_and_a_line_per_kind_of_pairs(self):
+    frame = pairs_frame("lag", "correlation")
+    figure = plotting.correlation_by_lag(frame)
+    for axes, pairs in itertools.product(figure.axes, ["one", "two"]):
+      rows = frame[(frame["panel"] == axes.get_title()) & (frame["pairs"] == pairs)]
+      self.assert_mean_and_band(axes, pairs, dict(rows.groupby("lag")["correlation"].apply(np.array)))
+    self.assertEqual({axes.get_ylim() for axes in figure.axes}, {figure.axes[0].get_ylim()})
+    self.assertNotIn("chance: exact teacher", legend_texts(figure))
+
+  def test_chance_is_the_mean_over_seeds_and_a_kind_may_be_missing_from_a_panel(self):
+    frame = pairs_frame("visit", "persistence")
+    frame = frame[(frame["panel"] != "panel 1") | (frame["pairs"] != "two")]
+    figure = plotting.persistence_by_visit(frame)
+    rows = frame[(frame["panel"] == "panel 0") & (frame["pairs"] == "two")]
+    expected = rows.groupby("visit")["chance"].mean()
+    self.assert_line(panel(figure, "panel 0"), "two, chance", expected.index, expected)
+    self.assertIn("chance: exact teacher", legend_texts(figure))
+
+  @parameterized.parameters(2, 4, 6)
+  def test_nothing_overlaps(self, num_panels):
+    self.assert_nothing_overlaps(plotting.persistence_by_visit(pairs_frame("visit", "persistence", num_panels)))
+
+  def test_a_missing_column(self):
+    with self.assertRaisesRegex(ValueError, "column='correlation'"):
+      plotting.correlation_by_lag(pairs_frame("lag", "persistence"))
 
 
 class TrainingCurvesTest(PlottingTestCase):
