@@ -59,13 +59,14 @@ class RepetitionFrames(NamedTuple):
 def teacher_walks(
   task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, goal_chain: jax.Array
 ) -> jax.Array:
-  """Independent teacher walks to the goals `goal_chain` [G, R], nodes [G, R, W].
+  """Independent teacher walks to the goals `goal_chain` [G, R], nodes [G, R, W]; none are injected loops.
 
   The teacher treats all chains alike, so a walk to another goal becomes one to this by rotating the chains.
   """
+  clean = probabilities._replace(injected_share=jnp.zeros_like(probabilities.injected_share))
 
   def one(key: jax.Array, goal: jax.Array) -> jax.Array:
-    walk, own_goal = teacher.sample_walk(task, probabilities, key)
+    walk, own_goal = teacher.sample_walk(task, clean, key)
     first = star_graph.children(task)[0]
     chain, depth = jnp.divmod(walk - first, task.chain_length)
     rotated = first + (chain + goal - own_goal) % task.num_chains * task.chain_length + depth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -33,7 +34,7 @@ def tearDownModule():
 class TeacherWalksTest(absltest.TestCase):
   def test_valid_walks_to_the_goals_as_long_as_exact_theory_says(self):
     task = StarGraph(num_chains=3, chain_length=2, max_steps=20, reset_prob=0.1, explore_prob=0.8, visited_margin=0.1)
-    probabilities = teacher.teacher_probabilities(task)
+    probabilities = teacher.teacher_probabilities(dataclasses.replace(task, injected_share=0.5))
     goals = jnp.tile(jnp.arange(3)[:, None], (1, 400))
     walks = jax.jit(functools.partial(repetition.teacher_walks, task))(probabilities, jax.random.key(0), goals)
     self.assertTrue(teacher.valid_moves(task, probabilities, walks).all())
