@@ -118,11 +118,12 @@ class Layer(nn.Module):
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
     if config.positions == "rotary":
       query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
-    own = KeysValues(keys, values)
+    own, attend = KeysValues(keys, values), attention.attend_causally
     if cache is not None:
+      attend = attention.attend
       write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
       own = jax.tree.map(write, cache, own)
-    mixed = jnp.moveaxis(attention.attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
+    mixed = jnp.moveaxis(attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
     x = x + dense(config.width, name="attention_out")(mixed)
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))

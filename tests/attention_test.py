@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,19 @@ class AttendTest(parameterized.TestCase):
       self.assertEqual(a.shape, b.shape)
       if b.size:
         self.assertLess(np.linalg.norm(a - b) / np.linalg.norm(b), within)
+
+  def test_causal_blocks_are_the_whole_square(self):
+    query, own, prompt, _, cotangent = arguments(6)
+    own = jax.tree.map(lambda part: part[:, :, :, :L], own)
+    mask = jnp.tril(jnp.ones((1, 1, L, L), bool))
+    self.enterContext(mock.patch.object(attention, "QUERIES_PER_BLOCK", 2))  # blocks of 2, 2 and 1 queries
+
+    def evaluate(function):
+      mixed, pull = jax.vjp(lambda *inputs: function(jnp.dtype("float32"), *inputs, mask), query, own, prompt)
+      return mixed, pull(cotangent)
+
+    for a, b in zip(*map(jax.tree.leaves, map(evaluate, (attention.attend_causally, attention.attend))), strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-6)
 
   @parameterized.parameters(0, 6)
   def test_weights_are_those_of_a_plain_softmax(self, prompt_length):
