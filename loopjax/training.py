@@ -207,3 +207,17 @@ def position_histogram(task: StarGraph, objective: Objective, key: jax.Array, ex
   first = encoding.prompt_length(task) + teacher.stream_length(task) - (task.max_steps - 1)
   counts = jnp.zeros(task.max_steps - 1).at[batch.positions - first].add(batch.weights, mode="drop")
   return counts / jnp.sum(counts)
+
+
+def injected_positions(
+  task: StarGraph, config: Training, key: jax.Array, probabilities: TeacherProbabilities, *, num_streams: int
+) -> jax.Array:
+  """The share of the trained positions that lies in injected loops, over `num_streams` sampled streams, scalar."""
+
+  def count(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    stream = teacher.sample_stream(task, probabilities, key, length=config.length(task))
+    stream = stream if config.packed else teacher.first_walk_only(stream)
+    return jnp.sum(stream.weight * stream.injected), jnp.sum(stream.weight)
+
+  injected, trained = jax.lax.map(count, jax.random.split(key, num_streams), batch_size=1_024)
+  return jnp.sum(injected) / jnp.sum(trained)

@@ -14,7 +14,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
-from loopjax import decoding, teacher, training
+from loopjax import decoding, teacher, theory, training
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training
 from loopjax.transformer import Transformer
@@ -298,6 +298,30 @@ class ExportTest(parameterized.TestCase):
 
     exported = self.export(roll_out, platform, state.params, data)
     self.assertEqual(exported.out_avals[0].shape, (4, 2, task.max_steps))
+
+
+class InjectedPositionsTest(parameterized.TestCase):
+  @parameterized.parameters(0.0, 0.2, 1.0)
+  def test_one_walk_a_row_against_exact_lengths(self, share):
+    """Every walk counts but its last node: an injected one has max_steps, a teacher's as many as theory says."""
+    task = dataclasses.replace(TASK, injected_share=share, injected_kind="child")
+    config = dataclasses.replace(TRAINING, packed=False)
+    measure = functools.partial(training.injected_positions, task, config, num_streams=4096)
+    found = jax.jit(measure)(jax.random.key(0), teacher.teacher_probabilities(task))
+    clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1
+    want = share * (task.max_steps - 1) / (share * (task.max_steps - 1) + (1 - share) * clean)
+    self.assertAlmostEqual(float(found), want, delta=4 / math.sqrt(4096))  # a share of at most 4,096 draws
+
+  def test_packed_streams_cut_long_walks(self):
+    """So that loops take less than their part: a stream of 16 holds two of them at most."""
+    task = dataclasses.replace(TASK, injected_share=0.2)
+    shares = [
+      float(jax.jit(functools.partial(training.injected_positions, task, config, num_streams=4096))(
+        jax.random.key(0), teacher.teacher_probabilities(task)
+      ))
+      for config in (TRAINING, dataclasses.replace(TRAINING, packed=False))
+    ]  # fmt: skip
+    self.assertBetween(shares[0], 0.2, shares[1])
 
 
 if __name__ == "__main__":

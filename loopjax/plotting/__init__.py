@@ -9,6 +9,7 @@ Shapes: S seeds, X places on the horizontal axis.
 
 from __future__ import annotations
 
+from loopjax.plotting.confidence import confidence_by_repetition, confidence_quantiles
 from loopjax.plotting.labels import LABELS, Label
 from loopjax.plotting.pairs import correlation_by_lag, persistence_by_visit
 from loopjax.plotting.phases import phase_diagram
@@ -19,6 +20,7 @@ from loopjax.plotting.temperature import against_temperature
 from loopjax.plotting.training import training_curves
 
 __all__ = [
-  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "correlation_by_lag", "palette",
-  "persistence_by_visit", "phase_diagram", "proposition_panels", "save", "training_curves",
+  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "confidence_by_repetition",
+  "confidence_quantiles", "correlation_by_lag", "palette", "persistence_by_visit", "phase_diagram",
+  "proposition_panels", "save", "training_curves",
 ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""Tidy frames of the confidence inside loops, and their figures."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import numpy as np
+import pandas as pd
+from absl.testing import absltest
+
+from experiments import confidence as experiment
+from loopjax import claims, loop_confidence, plotting, seeds
+from loopjax.analysis.confidence import QUANTILES
+from loopjax.decoding import Problems
+from loopjax.evaluation import Rollouts
+from loopjax.star_graph import Graph, StarGraph
+from loopjax.teacher import PADDING
+
+TASK = StarGraph(num_chains=3, chain_length=1, max_steps=12)
+LOOP, ENDS = 6 * [0, 1], [0, 1, 3, 0, 1, 2, *(6 * [PADDING])]
+
+
+def evaluate() -> loop_confidence.LoopFrames:
+  """Two students, the second not finite, at two temperatures: at the first both walks loop, at the second one does."""
+  nodes = np.array([[LOOP, LOOP], [LOOP, ENDS]])  # [G, R, W]
+  values = np.broadcast_to(np.linspace(0.1, 0.6, 12), nodes.shape) + np.array([0.0, 0.2])[:, None, None]
+  mesh = seeds.device_mesh()
+  nodes, values = (seeds.place(np.stack([x, x]), mesh) for x in (nodes, values.astype(np.float32)))
+  nothing = Problems(Graph(*2 * [jax.numpy.zeros(())]), jax.numpy.zeros(()))
+  rollouts, is_finite = Rollouts(nodes, values, nothing), np.array([True, False])
+  return loop_confidence.evaluate_loops(TASK, rollouts, is_finite, mesh, temperatures=(0.0, 1.0), repetitions=(1, 3))
+
+
+class FramesTest(absltest.TestCase):
+  def test_known_loops(self):
+    """s-r from s on, counted from the r after it: repetition m has indices 2 m - 1 and 2 m, which average 2 m - 1/2."""
+    frames = evaluate()
+    self.assertLen(frames.summary, 4)
+    first = frames.summary[frames.summary["row"] == 0].set_index("temperature")
+    self.assertEqual(first["loop_share"].tolist(), [1.0, 0.5])
+    self.assertEqual(first["num_loops"].tolist(), [2, 1])
+    self.assertEqual(first["loop_period"].tolist(), [2, 2])
+    self.assertEqual(first["share_monotone"].tolist(), [1, 1])
+    self.assertTrue(frames.summary[frames.summary["row"] == 1].drop(columns=["row", "temperature"]).isna().all(axis=None))
+
+    self.assertLen(frames.by_repetition, 2 * 2 * 6)
+    rows = frames.by_repetition.set_index(["row", "temperature", "repetition"])
+    step = 0.5 / 11
+    both, one = rows.loc[0, 0.0], rows.loc[0, 1.0]
+    want = 0.1 + step * (2 * np.arange(1, 6) - 0.5)
+    np.testing.assert_allclose(both["confidence"], [*(want + 0.1), np.nan], rtol=1e-5)
+    np.testing.assert_allclose(one["confidence"], [*want, np.nan], rtol=1e-5)
+    np.testing.assert_allclose(both["cohort_confidence"], [*(want[:3] + 0.1), *3 * [np.nan]], rtol=1e-5)
+    self.assertEqual(both["num_reaching"].tolist(), [2, 2, 2, 2, 2, 0])
+    names = [f"q{100 * level:.0f}" for level in QUANTILES]
+    for m in (1, 3):
+      np.testing.assert_allclose(both.loc[m, names].astype(float), want[m - 1] + 0.2 * np.array(QUANTILES), rtol=1e-5)
+    self.assertTrue(both.loc[[2, 4, 5, 6], names].isna().all(axis=None))
+
+
+def long_frame() -> pd.DataFrame:
+  keys = itertools.product(["clean", "0.1% injected"], [0, 1, 2], [0.0, 1.0], range(1, 7))
+  frame = pd.DataFrame(keys, columns=["condition", "seed", "temperature", "repetition"])
+  m = frame["repetition"]
+  cohort = (0.5 + 0.05 * m + 0.01 * frame["seed"]).where(m <= 5)
+  frame = frame.assign(cohort_confidence=cohort, confidence=cohort - 0.1, part="main")
+  return frame.assign(**{f"q{q}": cohort.where(m.isin([1, 2, 5])) + q / 1000 for q in (10, 50, 90)})
+
+
+class ReadingTest(absltest.TestCase):
+  def test_figures(self):
+    frame = long_frame()
+    figure = plotting.confidence_by_repetition(frame)
+    self.assertEqual([axes.get_title() for axes in figure.axes], ["T = 0", "T = 1"])
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(lines["clean"].get_ydata()[:5], 0.51 + 0.05 * np.arange(1, 6))
+    np.testing.assert_allclose(lines["clean, all loops that get so far"].get_ydata()[:5], 0.41 + 0.05 * np.arange(1, 6))
+    (axes, _) = plotting.confidence_quantiles(frame).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    self.assertEqual(lines["clean"].get_xdata().tolist(), [1, 2, 5])
+    np.testing.assert_allclose(lines["clean, 90% quantile"].get_ydata(), 0.6 + 0.05 * np.array([1, 2, 5]))
+
+  def test_claims_compare_the_ends_of_the_cohort(self):
+    table = claims.evaluate(experiment.claims(), long_frame(), "standard").set_index("claim")
+    self.assertEqual(table["verdict"].tolist(), ["holds", "holds"])
+    np.testing.assert_allclose(table["value"], 0.76 / 0.56)
+    silent = long_frame().assign(cohort_confidence=np.nan)
+    self.assertEqual(set(claims.evaluate(experiment.claims(), silent, "standard")["verdict"]), {"not run"})
+
+
+if __name__ == "__main__":
+  absltest.main()
