@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from absl import flags
 
-from experiments import presets, proposition_one, risk_aversion, temporal_errors
+from experiments import confidence, injected_loops, presets, proposition_one, risk_aversion, temporal_errors
 from loopjax import claims, compilation_cache, seeds
 from loopjax import config as configs
 
@@ -23,6 +23,8 @@ EXPERIMENTS = {
   "risk_aversion": risk_aversion,
   "proposition_one": proposition_one,
   "temporal_errors": temporal_errors,
+  "injected_loops": injected_loops,
+  "confidence": confidence,
 }
 
 

@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from experiments import presets, proposition_one, reproduce, risk_aversion, temporal_errors
+from experiments import injected_loops, presets, proposition_one, reproduce, risk_aversion, temporal_errors
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -34,6 +34,12 @@ TINY = presets.Preset(
     task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
     visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
     walks_per_graph=2, num_lags=2,
+  ),
+  injected_loops=injected_loops.InjectedLoops(
+    task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0, injected_kind="child"),
+    easy=StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5), shares=(0.0, 0.5), model=MODEL,
+    training=TRAINING, num_seeds=3, map_kinds=("root",), map_shares=(0.0, 0.1), map_training=TRAINING, map_seeds=2,
+    temperatures=(0.0, 1.0), num_graphs=4, repetitions=(1, 2),
   ),
 )  # fmt: skip
 
@@ -56,7 +62,9 @@ class ReproduceTest(absltest.TestCase):
     self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
     self.assertLen(table, sum(len(experiment.claims()) for experiment in reproduce.EXPERIMENTS.values()))
     errors = [f"temporal_errors{suffix}" for suffix in ("", "_by_lag", "_by_visit", "_loss")]
-    for name in ("risk_aversion", "proposition_one", "phase_diagram", *errors):
+    injected = [f"injected_loops{suffix}" for suffix in ("", "_no_hardness_root", "_easy_root", "_loss")]
+    inside = [f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")]
+    for name in ("risk_aversion", "proposition_one", "phase_diagram", *errors, *injected, *inside):
       for suffix in (".png", ".svg"):
         self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000)
 
@@ -71,6 +79,7 @@ class ReproduceTest(absltest.TestCase):
     self.assertLen(visits, 2 * 3 * (2 + 1))
     self.assertFalse(visits.duplicated(["condition", "seed", "walks", "temperature"]).any())
     self.assertTrue(visits["persistence"].dropna().between(0, 1).all())
+    self.check_injected_loops(folder / "results")
 
     with mock.patch.object(risk_aversion, "compute", side_effect=AssertionError("ran again")):
       pd.testing.assert_frame_equal(risk_aversion.run(TINY.risk_aversion, folder), walks)
@@ -79,13 +88,27 @@ class ReproduceTest(absltest.TestCase):
         risk_aversion.run(other, folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results" / "risk_aversion.parquet"), walks)
 
+  def check_injected_loops(self, folder: pathlib.Path) -> None:
+    walks = pd.read_parquet(folder / "injected_loops.parquet")
+    self.assertLen(walks, (2 * 3 + 2 * 2 * 2) * 2)
+    students = ["part", "base", "kind", "share", "seed", "temperature"]
+    self.assertFalse(walks.duplicated(students).any())
+    is_clean = walks["share"] == 0
+    self.assertTrue((walks["position_share"][is_clean] == 0).all())
+    self.assertTrue((walks["position_share"] >= walks["share"]).all())  # loops are long walks
+    repetitions = pd.read_parquet(folder / "injected_loops_confidence.parquet")
+    self.assertLen(repetitions, len(walks) * 8 // 2)
+    self.assertFalse(repetitions.duplicated([*students, "repetition"]).any())
+
   def test_presets_keep_their_promises(self):
     standard = presets.PRESETS["standard"]
     runs = [(tasks[0], standard.risk_aversion.training) for tasks in standard.risk_aversion.tasks().values()]
+    runs += [(group.tasks[0], group.training) for group in standard.injected_loops.groups()]
     for task, training in [*runs, (standard.temporal_errors.task, standard.temporal_errors.training)]:
       self.assertLessEqual(training.num_steps * training.rows_per_step * training.length(task), 10_000_000)
     for preset in presets.PRESETS.values():
       self.assertGreaterEqual(min(preset.risk_aversion.num_seeds, preset.temporal_errors.num_seeds), 4)
+      self.assertGreaterEqual(min(preset.injected_loops.num_seeds, preset.injected_loops.map_seeds), 4)
 
   def test_claims_have_names_of_their_own(self):
     names = [claim.name for experiment in reproduce.EXPERIMENTS.values() for claim in experiment.claims()]
@@ -101,6 +124,9 @@ class BadInputTest(parameterized.TestCase):
     ("experiments.proposition_one", "--config.num_visits=100", "num_visits=100"),
     ("experiments.temporal_errors", "--config.visited_margins=0,0.3", "task.visited_margin=0.3"),
     ("experiments.temporal_errors", "--config.walks_per_graph=1", "walks_per_graph=1"),
+    ("experiments.injected_loops", "--config.shares=0.001", "shares=(0.001,)"),
+    ("experiments.injected_loops", "--config.map_kinds=spiral", "task.injected_kind='spiral'"),
+    ("experiments.confidence", "--config.repetitions=1,50", "repetitions=(1, 50)"),
     ("experiments.reproduce", "--preset=huge", "huge"),
   )
   def test_one_line_and_a_non_zero_exit(self, module, flag, message):
