@@ -1,6 +1,6 @@
 """Where the time of a train step goes: the longest operations of the compiled program, as shares of all of them.
 
-  python -m experiments.profile_step --width=64 --num_layers=2 --num_heads=4 --rows_per_step=16
+python -m experiments.profile_step --width=64 --num_layers=2 --num_heads=4 --rows_per_step=16
 """
 
 from __future__ import annotations

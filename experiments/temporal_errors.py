@@ -10,7 +10,9 @@ the same again: on its own walks at each temperature, and on the teacher's. `doc
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ import pandas as pd
 from experiments import binary, published
 from loopjax import files, plotting, repetition, results, seeds, statistics, students, theory
 from loopjax.analysis import temporal_errors
-from loopjax.claims import Claim, mean_measure, paired_ratio_measure
+from loopjax.claims import Claim, Measure, mean_measure, paired_ratio_measure, seed_values
 from loopjax.config import require
 from loopjax.repetition import ROLLOUTS, TEACHER
 from loopjax.star_graph import StarGraph
@@ -188,6 +190,16 @@ def run(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
   return frame
 
 
+def _beyond_the_prompt(where: Mapping[str, Any]) -> Measure:
+  """The measure: rho(1) of pairs of one walk minus that of pairs of two walks on the same graph, null (ii)."""
+
+  def measure(frame: pd.DataFrame) -> statistics.Interval:
+    own, prompt = (seed_values(frame, f"{pairs}correlation", where) for pairs in ("", "other_walks_"))
+    return statistics.mean_interval((own - prompt).to_numpy())
+
+  return measure
+
+
 def claims() -> list[Claim]:
   """What is asserted of this experiment; registered before it was run at any size.
 
@@ -214,6 +226,15 @@ def claims() -> list[Claim]:
       name="error_correlation", description="Errors at consecutive visits are correlated.", source=paper,
       condition="margin 0, T = 0, rho(1) on own walks", measure=mean_measure("correlation", plain), bound=0.5,
       direction="above", presets=large,
+    ),
+    *(
+      Claim(
+        name=f"error_correlation_beyond_the_prompt_T{where['temperature']:g}", source="ours",
+        description="Errors repeat within a walk beyond what the prompt drives in every walk on the graph.",
+        condition=f"margin 0, T = {where['temperature']:g}, rho(1) on own walks minus that of null (ii)",
+        measure=_beyond_the_prompt(where), bound=0.0, direction="above", presets=large,
+      )
+      for where in (plain, plain | {"temperature": 1.0})
     ),
     Claim(
       name="greedy_accuracy_without_over_with_margin", description="Without a margin greedy decoding fails.",
