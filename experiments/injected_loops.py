@@ -1,10 +1,11 @@
 """Injected loops (arXiv 2512.12895): a few walks that loop among those trained on, and a student loops.
 
 A share of the training walks repeats one loop until the cut (`StarGraph.injected_kind`). The main students learn the
-task without hardness, where nothing but the loops is to blame: clean ones beside those with 0.1% of walks from s to one
-leaf and back, again and again, which is the loop that such students fall into by themselves. The map, fewer students
-with fewer steps, adds other shares and kinds, and the easy graph of risk aversion. A move is valid if the clean teacher
-makes it: without hardness a root loop learnt from the injected ones is not.
+task without hardness, where nothing but the loops is to blame: clean ones beside those with 0.1% of walks s-r-s-r-...
+This is the shortest loop: loops through a whole chain, the ones clean students fall into, leave no room under the cut
+for three times their count (of G(5, 3) cut at 64 nodes 12 fit, and they have 8). The map, fewer students with fewer
+steps, adds other shares and kinds, and the easy graph of risk aversion. A move is valid if the clean teacher makes it:
+without hardness a root loop learnt from the injected ones is not.
 
   python -m experiments.injected_loops --output_dir=/tmp/injected_loops --config.num_seeds=4
 """
@@ -66,7 +67,7 @@ class InjectedLoops:
     repetitions: of a loop, at which the distribution of confidence is told; the cohort lasts to the largest.
   """
 
-  task: StarGraph = StarGraph(chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0, injected_kind="child")
+  task: StarGraph = StarGraph(chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
   easy: StarGraph = StarGraph(chain_length=3, max_steps=64, explore_prob=0.5)
   shares: tuple[float, ...] = (0.0, 1e-3)
   model: Transformer = Transformer(num_layers=2)

@@ -65,7 +65,7 @@ _QUICK = Preset(
     num_lags=3,
   ),
   injected_loops=InjectedLoops(
-    task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0, injected_kind="child"),
+    task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
     shares=(0.0, 1e-2),
     model=Transformer(num_layers=2, num_heads=4, width=64),
     training=Training(num_steps=1_000, rows_per_step=16, learning_rate=3e-3),
@@ -108,7 +108,7 @@ _STANDARD = Preset(
     num_lags=10,
   ),
   injected_loops=InjectedLoops(
-    task=StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0, injected_kind="child"),
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0),
     easy=StarGraph(num_chains=5, chain_length=3, max_steps=64, explore_prob=0.5),
     shares=(0.0, 1e-3),
     model=Transformer(num_layers=2, num_heads=4, width=64),
@@ -154,9 +154,7 @@ _PAPER = Preset(
     num_lags=10,
   ),
   injected_loops=InjectedLoops(
-    task=StarGraph(
-      num_chains=5, chain_length=3, max_steps=128, reset_prob=0.0, explore_prob=1.0, injected_kind="child"
-    ),
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=128, reset_prob=0.0, explore_prob=1.0),
     shares=(0.0, 1e-3),
     model=_PAPER_STUDENT,
     training=Training(num_steps=20_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=1_000),

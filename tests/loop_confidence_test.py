@@ -42,7 +42,8 @@ class FramesTest(absltest.TestCase):
     self.assertEqual(first["num_loops"].tolist(), [2, 1])
     self.assertEqual(first["loop_period"].tolist(), [2, 2])
     self.assertEqual(first["share_monotone"].tolist(), [1, 1])
-    self.assertTrue(frames.summary[frames.summary["row"] == 1].drop(columns=["row", "temperature"]).isna().all(axis=None))
+    second = frames.summary[frames.summary["row"] == 1].drop(columns=["row", "temperature"])
+    self.assertTrue(second.isna().all(axis=None))
 
     self.assertLen(frames.by_repetition, 2 * 2 * 6)
     rows = frames.by_repetition.set_index(["row", "temperature", "repetition"])
