@@ -45,7 +45,7 @@ class Rollout(NamedTuple):
     nodes: [G, R, W], `PADDING` after the end; N for a label that is not on the graph.
     confidence: [G, R, W], the largest next-token probability (at temperature 1) before logits processors; 0 at s.
     ended: [G, R], whether the goal was reached.
-    step: how many nodes after s have been taken.
+    step: how many steps have been taken: the nodes after s, until the cut.
     labels: [G, R], the token to read next.
     prompt: keys and values of the prompts.
     cache: keys and values of the walks.
@@ -124,11 +124,13 @@ def _take_step(
     states.append(new_state)
   labels = sample_token(jax.random.fold_in(rollout.key, rollout.step), logits, temperature)
   nodes = jax.vmap(lambda g, label: encoding.nodes_of_labels(task, g, label))(problems.graphs, labels)
+  here = rollout.step + 1  # past the cut nothing is written
+  reached = (nodes == star_graph.goal_node(task, problems.goal_chain)) & (here < task.max_steps)
   return rollout._replace(
-    nodes=rollout.nodes.at[..., rollout.step + 1].set(jnp.where(rollout.ended, PADDING, nodes)),
-    confidence=rollout.confidence.at[..., rollout.step + 1].set(jnp.where(rollout.ended, 0.0, confidence)),
-    ended=rollout.ended | (nodes == star_graph.goal_node(task, problems.goal_chain)),
-    step=rollout.step + 1,
+    nodes=rollout.nodes.at[..., here].set(jnp.where(rollout.ended, PADDING, nodes), mode="drop"),
+    confidence=rollout.confidence.at[..., here].set(jnp.where(rollout.ended, 0.0, confidence), mode="drop"),
+    ended=rollout.ended | reached,
+    step=here,
     labels=labels,
     cache=cache,
     processors=tuple(states),
@@ -139,7 +141,7 @@ def advance(
   task: StarGraph, model: Transformer, params: Any, problems: Problems, temperature: jax.Array, rollout: Rollout,
   *, num_steps: int, processors: Sequence[LogitsProcessor] = (),
 ) -> Rollout:  # fmt: skip
-  """Takes every walk `num_steps` further; steps past the cut change nothing.
+  """Takes every walk `num_steps` further; steps past the cut change no walk.
 
   Args:
     task: the task.
@@ -152,8 +154,7 @@ def advance(
     processors: the same as in `begin`.
   """
 
-  def step(state: Rollout, _: None) -> tuple[Rollout, None]:
-    moved = _take_step(task, model, params, problems, temperature, processors, state)
-    return jax.lax.cond(state.step + 1 < task.max_steps, lambda: moved, lambda: state), None
+  def step(_: jax.Array, state: Rollout) -> Rollout:
+    return _take_step(task, model, params, problems, temperature, processors, state)
 
-  return jax.lax.scan(step, rollout, length=num_steps)[0]
+  return jax.lax.fori_loop(0, num_steps, step, rollout)

@@ -67,7 +67,7 @@ class Output(NamedTuple):
 
   Attributes:
     logits: [B, R, L, V].
-    cache: the streams' keys and values, [M, B, H, R, K, F].
+    cache: the keys and values of the positions read, [M, B, H, R, L, F].
     residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
     attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + K]; else None.
   """
@@ -100,7 +100,7 @@ class Dense(nn.Module):
 
 
 class Layer(nn.Module):
-  """One layer. Reads the prompt (R = 1, `prompt` empty) or streams, with a cache that it extends or without."""
+  """One layer. Reads the prompt (R = 1, `prompt` empty) or streams, after those of a cache or without one."""
 
   config: Transformer
   with_activations: bool = False
@@ -118,18 +118,18 @@ class Layer(nn.Module):
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
     if config.positions == "rotary":
       query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
-    own, attend = KeysValues(keys, values), attention.attend_causally
+    new = own = KeysValues(keys, values)
+    attend = attention.attend_causally
     if cache is not None:
       attend = attention.attend
-      write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=cache_index, axis=3)
-      own = jax.tree.map(write, cache, own)
+      own = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, cache_index, axis=3), cache, new)
     mixed = jnp.moveaxis(attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
     x = x + dense(config.width, name="attention_out")(mixed)
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     if not self.with_activations:
-      return x, (own, None)
-    return x, (own, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
+      return x, (new, None)
+    return x, (new, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
 
 
 class TransformerModule(nn.Module):
@@ -240,4 +240,6 @@ def decode_step(
   mask = (jnp.arange(cache.keys.shape[4]) <= index)[None, None, None]
   inputs = (tokens[:, :, None], positions, mask, prompt, cache, index)
   output = cast(Output, TransformerModule(config, task).apply({"params": params}, *inputs, method="read_streams"))
-  return output.logits[:, :, 0], output.cache
+  # Only what is new goes through the layers' scan, and into the cache in place: the cache itself would be copied.
+  write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=index, axis=4)
+  return output.logits[:, :, 0], jax.tree.map(write, cache, output.cache)

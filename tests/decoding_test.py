@@ -69,6 +69,10 @@ def roll_out(
   return rollout
 
 
+def walks_of(rollout):
+  return rollout.nodes, rollout.confidence, rollout.ended
+
+
 def assert_same(found: Rollout, expected: Rollout):
   for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
     if path[0].name == "key":
@@ -178,12 +182,16 @@ class RolloutTest(absltest.TestCase):
     np.testing.assert_array_equal(parts.nodes[..., 9:], PADDING)
     _, advance = programs(TASK)
     # The last chunk runs past the cut.
-    assert_same(advance(jnp.asarray(TEMPERATURES)[None], parts, 4), whole)
+    assert_same(walks_of(advance(jnp.asarray(TEMPERATURES)[None], parts, 4)), walks_of(whole))
 
-  def test_steps_past_the_cut_change_nothing(self):
+  def test_steps_past_the_cut_change_no_walk(self):
     whole = roll_out(TASK)
+    self.assertFalse(np.all(whole.ended))  # some walks could go on
     _, advance = programs(TASK)
-    assert_same(advance(jnp.ones((1, 3)), whole, 4), whole)
+    beyond = whole
+    for _ in range(3):
+      beyond = advance(jnp.ones((1, 3)), beyond, 4)
+      assert_same(walks_of(beyond), walks_of(whole))
 
   def test_temperatures_do_not_disturb_each_other(self):
     together = roll_out(TASK)
