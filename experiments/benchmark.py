@@ -252,7 +252,7 @@ def rollouts() -> Iterator[Case]:
       yield Case(f"rollouts, width {width}, {num_walks} walks", make)
 
 
-def sampler_rate(batch: int = 4096, packed: bool = False) -> Rate:
+def sampler_rate(batch: int = 1024, packed: bool = False) -> Rate:
   """Encoded graphs per second, each with one walk or a packed stream of them, over all devices."""
   mesh = seeds.device_mesh()
   devices = mesh.shape[seeds.SEED]

@@ -69,8 +69,9 @@ def roll_out(
   return rollout
 
 
-def walks_of(rollout):
-  return rollout.nodes, rollout.confidence, rollout.ended
+def assert_same_walks(found: Rollout, expected: Rollout):
+  for name in ("nodes", "confidence", "ended"):
+    np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
 def assert_same(found: Rollout, expected: Rollout):
@@ -182,7 +183,7 @@ class RolloutTest(absltest.TestCase):
     np.testing.assert_array_equal(parts.nodes[..., 9:], PADDING)
     _, advance = programs(TASK)
     # The last chunk runs past the cut.
-    assert_same(walks_of(advance(jnp.asarray(TEMPERATURES)[None], parts, 4)), walks_of(whole))
+    assert_same_walks(advance(jnp.asarray(TEMPERATURES)[None], parts, 4), whole)
 
   def test_steps_past_the_cut_change_no_walk(self):
     whole = roll_out(TASK)
@@ -191,7 +192,7 @@ class RolloutTest(absltest.TestCase):
     beyond = whole
     for _ in range(3):
       beyond = advance(jnp.ones((1, 3)), beyond, 4)
-      assert_same(walks_of(beyond), walks_of(whole))
+      assert_same_walks(beyond, whole)
 
   def test_temperatures_do_not_disturb_each_other(self):
     together = roll_out(TASK)
