@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 @functools.cache
 def cpu_multiplies_bfloat16() -> bool:
-  """Whether this machine's CPU has matrix units for bfloat16."""
+  """Whether this machine's CPU multiplies bfloat16 by itself, by AMX or AVX-512."""
   cpu_info = pathlib.Path("/proc/cpuinfo")
-  return cpu_info.exists() and "amx_bf16" in cpu_info.read_text()
+  return cpu_info.exists() and re.search("amx_bf16|avx512_bf16", cpu_info.read_text()) is not None
 
 
 def product_without_gradient(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Array:
