@@ -2,7 +2,8 @@
 
 `from scratch`: walks of a teacher that explores, all along. `goal first`: half of the steps without exploration, where
 the way to the goal shows in every walk, then the other half with it. Steps, students and final teacher are the same, so
-that what sets the two apart is not what a student can hold but what it finds.
+that a student of the second road shows what the first could hold. The halves are two runs: the second begins with
+fresh optimiser and learning-rate schedule, and sees the graphs of the first again.
 
   python -m experiments.exploration_curriculum --output_dir=/tmp/exploration_curriculum
 """

@@ -56,7 +56,8 @@ def measure(num_seeds: int, cache: Path, began: float) -> dict[str, float]:
 
 
 def _in_a_process(devices: int, num_seeds: int, cache: Path) -> dict[str, float]:
-  os.environ["JAX_NUM_CPU_DEVICES"] = str(devices)  # which the process inherits, and reads when it imports jax
+  os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # ours is empty at first
+  os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}  # read when the process imports jax
   with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
     return pool.submit(measure, num_seeds, cache, time.time()).result()
 

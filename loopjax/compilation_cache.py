@@ -19,6 +19,7 @@ import os
 import platform
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import jax
@@ -39,7 +40,7 @@ def enable(folder: Path | None = None) -> None:
   """
   if jax.config.values["jax_compilation_cache_dir"]:
     return
-  with contextlib.suppress(OSError):  # programs are then compiled as ever
+  with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home. Programs are then compiled as ever
     shared = (folder or _users_cache()) / _machine() / _SHARED
     shared.mkdir(parents=True, exist_ok=True)
     with open(shared.parent / "lock", "w") as starting:
@@ -61,9 +62,26 @@ def publish() -> None:
 
 
 def _publish(own: Path) -> None:
+  shared = own.parent / _SHARED
   for entry in own.glob(_ENTRY):
-    with contextlib.suppress(OSError):  # it is there already, or the disk is full: the next run compiles it again
-      os.link(entry, own.parent / _SHARED / entry.name)
+    with contextlib.suppress(OSError):  # a neighbour was first, or the disk is full: the next run compiles it again
+      if not (shared / entry.name).exists() and _is_whole(entry):
+        os.link(entry, shared / entry.name)
+
+
+def _is_whole(entry: Path) -> bool:
+  """Whether an entry can be unpacked: a full disk or Ctrl-C in mid-write leaves part of one without killing us."""
+  data = entry.read_bytes()
+  try:
+    if data.startswith(b"\x28\xb5\x2f\xfd"):  # jax packs by Zstandard where that is installed, else by zlib
+      import zstandard
+
+      zstandard.ZstdDecompressor().decompress(data)
+    else:
+      zlib.decompress(data)
+  except Exception:  # each packer has errors of its own
+    return False
+  return True
 
 
 def _finish(own: Path) -> None:

@@ -11,8 +11,13 @@ import jax
 
 
 def needed(compiled: Any) -> int:
-  """Bytes that a compiled program takes on each device: arguments, results and temporaries, by XLA's own plan."""
+  """Bytes that a compiled program takes on each device: arguments, results and temporaries, by XLA's own plan.
+
+  0 on a platform that makes no such plan.
+  """
   plan = compiled.memory_analysis()
+  if plan is None:
+    return 0
   kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
   return kept + plan.temp_size_in_bytes
 

@@ -142,8 +142,9 @@ def _compile(run: jax.stages.Wrapped, state: TrainState, config: Training) -> ja
   with memory.named_when_exhausted(_memory_advice(config)):
     compiled = run.lower(state, jnp.int32(1)).compile()
   compilation_cache.publish()  # a kill from here on costs no compilation
+  text = memory.estimate(compiled, _memory_advice(config))  # refuses on every process, or the others would wait
   if jax.process_index() == 0:
-    tqdm.tqdm.write(memory.estimate(compiled, _memory_advice(config)), file=sys.stderr)
+    tqdm.tqdm.write(text, file=sys.stderr)
   return compiled
 
 

@@ -119,9 +119,10 @@ class Layer(nn.Module):
     if config.positions == "rotary":
       query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
     new = own = KeysValues(keys, values)
-    attend = attention.attend_causally
+    reads_prompt = prompt.keys.shape[2] == 0
+    is_causal = cache is None and not (reads_prompt and config.prompt_attention == "bidirectional")
+    attend = attention.attend_causally if is_causal else attention.attend
     if cache is not None:
-      attend = attention.attend
       own = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, cache_index, axis=3), cache, new)
     mixed = jnp.moveaxis(attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
     x = x + dense(config.width, name="attention_out")(mixed)

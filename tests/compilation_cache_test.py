@@ -27,10 +27,12 @@ result = float(jax.jit(lambda x: jnp.sum(jnp.sin(x) @ x))(jnp.ones((3, 3))))
 {then}
 print(len(hits), round(result, 3))
 """
-KILLED_IN_MID_WRITE = """
+HALF_WRITTEN = """
 own = pathlib.Path(jax.config.jax_compilation_cache_dir)
 for entry in own.glob("*-cache"):
   entry.write_bytes(entry.read_bytes()[:100])
+"""
+KILLED_IN_MID_WRITE = f"""{HALF_WRITTEN}
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -75,6 +77,11 @@ class CompilationCacheTest(absltest.TestCase):
     self.assertEqual(self.hits(self.start()), 0)
     self.assertEmpty(self.folders_of_processes())  # the dead process's too
     self.assertGreaterEqual(self.hits(self.start()), 1)
+
+  def test_a_half_written_entry_is_not_published(self):
+    self.assertEqual(self.hits(self.start(then=HALF_WRITTEN)), 0)  # as a full disk leaves it
+    self.assertEmpty(self.entries())
+    self.assertEqual(self.hits(self.start()), 0)
 
   def test_neighbours_share_it(self):
     neighbours = [self.start() for _ in range(4)]

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import math
 import re
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import encoding, teacher, transformer
+from loopjax import attention, encoding, teacher, transformer
 from loopjax.encoding import Row
 from loopjax.star_graph import StarGraph
 from loopjax.transformer import Output, Transformer
@@ -213,6 +214,7 @@ class CausalityTest(parameterized.TestCase):
   @parameterized.parameters("causal", "bidirectional")
   def test_prompt_positions_read_earlier_ones_or_all_by_the_setting(self, prompt_attention):
     task, batch = influence_batch()
+    self.enterContext(mock.patch.object(attention, "QUERIES_PER_BLOCK", 2))  # a prompt of more than one block
     model = dataclasses.replace(MODEL, prompt_attention=prompt_attention)
     params = random_params(model, task)
 
