@@ -201,7 +201,7 @@ def _beyond_the_prompt(where: Mapping[str, Any]) -> Measure:
 
 
 def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at any size.
+  """What is asserted of this experiment; registered before it was run at `standard`, "beyond the prompt" after `quick`.
 
   `quick` is held to what shows early in training, that the same child stays on top, and that a margin makes it less so;
   how many walks then fail needs students and cuts larger than it has.
