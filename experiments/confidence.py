@@ -25,20 +25,16 @@ NAME = "confidence"
 LOOPS = ("loop_share", "loop_onset", "loop_period", "share_monotone", "cohort_share_monotone")
 
 
-def _describe(grouped: pd.core.groupby.DataFrameGroupBy) -> str:
-  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
-
-
 def loops_table(walks: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds: how many walks loop, and the share of loops whose confidence never falls."""
-  return _describe(walks.groupby(["condition", "temperature"], sort=False)[list(LOOPS)])
+  return statistics.describe_groups(walks, ["condition", "temperature"], LOOPS).to_string()
 
 
 def table(config: InjectedLoops, frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of the confidence at the repetitions asked for."""
   asked = frame[frame["repetition"].isin(config.repetitions)]
   columns = ["cohort_confidence", "confidence", "q10", "q50", "q90"]
-  return _describe(asked.groupby(["condition", "temperature", "repetition"], sort=False)[columns])
+  return statistics.describe_groups(asked, ["condition", "temperature", "repetition"], columns).to_string()
 
 
 def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 from jax.sharding import Mesh
 
-from experiments import binary, presets
-from loopjax import evaluation, files, plotting, results, seeds, statistics, students, theory
+from experiments import binary, exact, presets
+from loopjax import evaluation, files, plotting, results, seeds, statistics, students
 from loopjax.config import require
 from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
@@ -99,27 +99,16 @@ def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   return pd.concat(frames, ignore_index=True)
 
 
-def _theory_rows(config: ExplorationCurriculum) -> pd.DataFrame:
-  """The exact teacher's walks, beside the students of either road."""
-  rows = [
-    dataclasses.asdict(theory.teacher_statistics(config.task, temperature=temperature))
-    | {"condition": name, "temperature": temperature, "learner": "exact teacher"}
-    for name in (SCRATCH, GOAL_FIRST)
-    for temperature in config.temperatures
-  ]
-  return pd.DataFrame(rows)
-
-
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of every measure, a row per road and temperature."""
-  grouped = frame.groupby(["condition", "temperature"])[list(MEASURES)]
-  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
+  return statistics.describe_groups(frame, ["condition", "temperature"], MEASURES).to_string()
 
 
 def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
   frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
-  figure = plotting.against_temperature(frame, MEASURES, theory=_theory_rows(config))
+  beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)
+  figure = plotting.against_temperature(frame, MEASURES, theory=beside)
   plotting.save(figure, output_dir / "figures" / NAME)
   print(table(frame))
   return frame

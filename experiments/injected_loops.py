@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from experiments import binary
+from experiments import binary, exact
 from loopjax import (
   evaluation,
   files,
@@ -31,7 +31,6 @@ from loopjax import (
   statistics,
   students,
   teacher,
-  theory,
   training,
 )
 from loopjax.claims import Claim, paired_ratio_measure
@@ -197,16 +196,6 @@ def compute(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
   return frames.walks
 
 
-def _theory_rows(config: InjectedLoops, base: str) -> pd.DataFrame:
-  """The exact clean teacher's walks, which are what students should learn."""
-  task = {"no hardness": config.task, "easy": config.easy}[base]
-  rows = []
-  for temperature in config.temperatures:
-    exact = dataclasses.asdict(theory.teacher_statistics(task, temperature=temperature))
-    rows.append({"condition": CLEAN, "temperature": temperature, "learner": "exact teacher"} | exact)
-  return pd.DataFrame(rows)
-
-
 def _panels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
   """Per figure, by its suffix, the rows shown: the main students, and each task and kind of the map."""
   panels = {"": frame[frame["part"] == MAIN]}
@@ -220,8 +209,9 @@ def _panels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _save_figures(config: InjectedLoops, frame: pd.DataFrame, output_dir: Path) -> None:
   """Walks against temperature by share, for the main students and over the map; training curves of the main ones."""
   for suffix, rows in _panels(frame).items():
-    exact = _theory_rows(config, rows["base"].iloc[0])
-    figure = plotting.against_temperature(rows, MEASURES, theory=exact)
+    task = {"no hardness": config.task, "easy": config.easy}[rows["base"].iloc[0]]
+    clean = exact.teacher_rows({CLEAN: task}, config.temperatures)  # what students should learn
+    figure = plotting.against_temperature(rows, MEASURES, theory=clean)
     plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
   history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
   plotting.save(plotting.training_curves(history[history["part"] == MAIN]), output_dir / "figures" / f"{NAME}_loss")
@@ -230,8 +220,7 @@ def _save_figures(config: InjectedLoops, frame: pd.DataFrame, output_dir: Path) 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds, a row per group of students, share and temperature."""
   keys = ["part", "base", "kind", "condition", "position_share", "temperature"]
-  grouped = frame.groupby(keys, sort=False)[[*MEASURES, "loop_share"]]
-  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
+  return statistics.describe_groups(frame, keys, [*MEASURES, "loop_share"]).to_string()
 
 
 def computed(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds at visit 1, a row per cell, with the predicted phase."""
   first = frame[frame["visit"] == 1]
   columns = ["cycle_probability", "invalid_mass", "total_variation", "cycle_is_argmax"]
-  rows = first.groupby(["n", "p"])[columns].agg(lambda values: statistics.describe(values.to_numpy(), ".4f"))
+  rows = statistics.describe_groups(first, ["n", "p"], columns, ".4f")
   rows["predicted"] = [str(theory.argmax_phase(p, n)) for n, p in rows.index]
   return rows.to_string()
 

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from experiments import binary, published
-from loopjax import evaluation, files, plotting, results, seeds, statistics, students, teacher, theory, training
+from experiments import binary, exact, published
+from loopjax import evaluation, files, plotting, results, seeds, statistics, students, teacher, training
 from loopjax.claims import Claim, mean_measure, paired_ratio_measure
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
@@ -71,14 +71,12 @@ def condition_name(hardness: str, exploration: bool) -> str:
 
 def _theory_rows(config: RiskAversion) -> pd.DataFrame:
   """The exact teacher's walks: one row per condition and temperature."""
-  rows = []
-  for hardness, tasks in config.tasks().items():
-    for exploration, task in enumerate(tasks):
-      for temperature in config.temperatures:
-        exact = dataclasses.asdict(theory.teacher_statistics(task, temperature=temperature))
-        key = {"condition": condition_name(hardness, bool(exploration)), "temperature": temperature}
-        rows.append(key | {"learner": "exact teacher"} | exact)
-  return pd.DataFrame(rows)
+  tasks = {
+    condition_name(hardness, bool(exploration)): task
+    for hardness, both in config.tasks().items()
+    for exploration, task in enumerate(both)
+  }
+  return exact.teacher_rows(tasks, config.temperatures)
 
 
 def _label(config: RiskAversion, hardness: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,9 +128,9 @@ def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
   plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
 
-  exact = _theory_rows(config)[["condition", "temperature", "response_length", "successful_length"]]
-  exact = exact.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")
-  frame = pd.concat(parts, ignore_index=True).merge(exact, on=["condition", "temperature"], validate="many_to_one")
+  lengths = _theory_rows(config)[["condition", "temperature", "response_length", "successful_length"]]
+  lengths = lengths.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")
+  frame = pd.concat(parts, ignore_index=True).merge(lengths, on=["condition", "temperature"], validate="many_to_one")
   frame["length_ratio"] = frame["response_length"] / frame["teacher_response_length"]
   frame["successful_length_ratio"] = frame["successful_length"] / frame["teacher_successful_length"]
   return frame
@@ -140,8 +138,7 @@ def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of every measure, a row per condition and temperature."""
-  grouped = frame.groupby(["condition", "temperature"])[[*MEASURES, "length_ratio"]]
-  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
+  return statistics.describe_groups(frame, ["condition", "temperature"], [*MEASURES, "length_ratio"]).to_string()
 
 
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import binary, published
-from loopjax import files, plotting, repetition, results, seeds, statistics, students, theory
+from experiments import binary, exact, published
+from loopjax import files, plotting, repetition, results, seeds, statistics, students
 from loopjax.analysis import temporal_errors
 from loopjax.claims import Claim, Measure, mean_measure, paired_ratio_measure, seed_values
 from loopjax.config import require
@@ -119,14 +119,10 @@ def compute(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
 
 def _theory_rows(config: TemporalErrors, rollouts: pd.DataFrame) -> pd.DataFrame:
   """The exact teacher's walks, and its persistence, ties broken afresh, on the students' walks."""
-  chance = rollouts.groupby(["condition", "temperature"])["chance"].mean()
-  rows = []
-  for margin, task in zip(config.visited_margins, config.tasks(), strict=True):
-    for temperature in config.temperatures:
-      key = {"condition": condition_name(margin), "temperature": temperature, "learner": "exact teacher"}
-      exact = dataclasses.asdict(theory.teacher_statistics(task, temperature=temperature))
-      rows.append(key | exact | {"persistence": chance[condition_name(margin), temperature]})
-  return pd.DataFrame(rows)
+  names = map(condition_name, config.visited_margins)
+  rows = exact.teacher_rows(dict(zip(names, config.tasks(), strict=True)), config.temperatures)
+  chance = rollouts.groupby(["condition", "temperature"])["chance"].mean().rename("persistence")
+  return rows.merge(chance.reset_index(), on=["condition", "temperature"], validate="one_to_one")
 
 
 def _published(config: TemporalErrors) -> pd.DataFrame:
@@ -178,8 +174,7 @@ def _save_figures(config: TemporalErrors, frame: pd.DataFrame, output_dir: Path)
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds, a row per margin and group of walks."""
   columns = ["persistence", "chance", "correlation", "other_walks_correlation", *MEASURES[2:]]
-  grouped = frame.groupby(["condition", "walks", "temperature"], dropna=False)[columns]
-  return grouped.agg(lambda values: statistics.describe(values.to_numpy(), ".3g")).to_string()
+  return statistics.describe_groups(frame, ["condition", "walks", "temperature"], columns).to_string()
 
 
 def run(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:

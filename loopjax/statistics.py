@@ -2,7 +2,7 @@
 
 A seed whose value is NaN (a diverged, excluded run) is left out, and `num_seeds` tells how many counted.
 
-Shapes: S seeds. Both functions reduce one axis and keep the others, so [S] gives scalars and [S, X] gives [X].
+Shapes: S seeds. Both intervals reduce one axis and keep the others, so [S] gives scalars and [S, X] gives [X].
 
 Sources: Student's t-interval; E. C. Fieller, "Some problems in interval estimation", J. R. Statist. Soc. B 16 (1954)
 175-185, for the ratio; for two independent groups of unequal variance its degrees of freedom by Satterthwaite at the
@@ -11,9 +11,11 @@ estimated ratio, as A. C. Tamhane and B. R. Logan, J. Biopharm. Statist. 14 (200
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from loopjax.config import require
@@ -71,6 +73,12 @@ def describe(values: np.ndarray, spec: str) -> str:
   """Mean and 95% interval of `values` [S] as text, `mean [low, high]`, the numbers in the format `spec`."""
   interval = mean_interval(values)
   return f"{interval.mean:{spec}} [{interval.low:{spec}}, {interval.high:{spec}}]"
+
+
+def describe_groups(frame: pd.DataFrame, by: Sequence[str], columns: Sequence[str], spec: str = ".3g") -> pd.DataFrame:
+  """`describe` of `columns` over the seeds of each group of rows that agree `by` columns, in the order of the frame."""
+  grouped = frame.groupby(list(by), sort=False, dropna=False)[list(columns)]
+  return grouped.agg(lambda values: describe(values.to_numpy(), spec))
 
 
 def ratio_interval(

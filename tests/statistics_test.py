@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 from absl.testing import absltest, parameterized
 from scipy import stats
 
@@ -191,6 +192,16 @@ class RatioIntervalTest(parameterized.TestCase):
   def test_pairs_of_different_shapes_are_refused(self):
     with self.assertRaisesRegex(ValueError, "one shape"):
       ratio_interval([1.0, 2.0], [1.0, 2.0, 3.0], paired=True)
+
+
+class DescribeTest(absltest.TestCase):
+  def test_groups_in_the_order_of_the_frame_also_those_without_a_name(self):
+    frame = pd.DataFrame(
+      {"condition": ["b", "b", "a", "a"], "T": [0.0, 0.0, np.nan, np.nan], "x": [1.0, 3.0, 5.0, 5.0]}
+    )
+    described = statistics.describe_groups(frame, ["condition", "T"], ["x"], ".1f")
+    self.assertEqual(list(described.index.get_level_values("condition")), ["b", "a"])
+    self.assertEqual(list(described["x"]), ["2.0 [-10.7, 14.7]", "5.0 [5.0, 5.0]"])  # t(1 degree, 0.975) = 12.706
 
 
 if __name__ == "__main__":

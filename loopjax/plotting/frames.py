@@ -14,12 +14,14 @@ from loopjax.config import require
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+  """Raises `ValueError` where a column is missing, or every row."""
   for column in columns:
     require(column in frame.columns, "column", column, f"one of {sorted(map(str, frame.columns))}")
   require(len(frame) > 0, "frame", "no rows", "a frame of one row or more")
 
 
 def check_unique(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+  """Raises `ValueError` where several rows agree in `columns`: their mean would hide a setting."""
   if frame.duplicated(list(columns)).any():
     names = ", ".join(columns)
     raise ValueError(f"several rows of one {names}: keep those of one setting, or name the setting in the condition")
@@ -36,6 +38,7 @@ def check_conditions(name: str, other: pd.DataFrame | None, hue: str, frame: pd.
 
 
 def choose_conditions(frame: pd.DataFrame, hue: str, conditions: Sequence[str] | None) -> list[str]:
+  """Those asked for, in that order, or all as they come; `ValueError` where one is not in the frame."""
   there = list(frame[hue].unique())
   conditions = there if conditions is None else list(conditions)
   require(len(conditions) > 0 and set(conditions) <= set(there), "conditions", conditions, f"one or more of {there}")

@@ -32,10 +32,12 @@ def _mean_style(counted: Sequence[int]) -> dict[str, Any]:
 
 
 def line_style(dashes: Any) -> Line2D:
+  """The legend's line for curves with these dashes."""
   return Line2D([], [], color="0.35", **CURVE, linestyle=dashes)
 
 
 def marker_style(colour: str) -> Line2D:
+  """The legend's marker for published points."""
   return Line2D([], [], markeredgecolor=colour, **MARKER)
 
 

@@ -18,6 +18,7 @@ PANEL_HEIGHT, WIDTHS = 1.75, (3.4, 5.5, 6.75)  # inches; of a figure one, two, t
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
+  """An empty figure of `size` in inches, without pyplot and its global state."""
   figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.06))
   FigureCanvasAgg(figure)
   return figure
