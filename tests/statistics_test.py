@@ -5,7 +5,7 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from loopjax.statistics import mean_interval, ratio_interval
+from loopjax.statistics import describe_groups, mean_interval, ratio_interval
 
 REPLICATIONS = 20_000
 # Four standard deviations of a binomial share at 0.95: a right interval misses it once in 16,000 times.
@@ -199,7 +199,7 @@ class DescribeTest(absltest.TestCase):
     frame = pd.DataFrame(
       {"condition": ["b", "b", "a", "a"], "T": [0.0, 0.0, np.nan, np.nan], "x": [1.0, 3.0, 5.0, 5.0]}
     )
-    described = statistics.describe_groups(frame, ["condition", "T"], ["x"], ".1f")
+    described = describe_groups(frame, ["condition", "T"], ["x"], ".1f")
     self.assertEqual(list(described.index.get_level_values("condition")), ["b", "a"])
     self.assertEqual(list(described["x"]), ["2.0 [-10.7, 14.7]", "5.0 [5.0, 5.0]"])  # t(1 degree, 0.975) = 12.706
 
