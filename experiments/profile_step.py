@@ -14,20 +14,21 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments import benchmark
+from experiments import rates
 from loopjax import config as configs
 from loopjax import runner, seeds, training
 from loopjax.training import Training
+from loopjax.transformer import Transformer
 
 NUM_STEPS = 20
 
 
-def profile(model: benchmark.Transformer, config: Training) -> collections.Counter[str]:
+def profile(model: Transformer, config: Training) -> collections.Counter[str]:
   """Nanoseconds by operation over `NUM_STEPS` train steps of one seed on one device; loops count by their bodies."""
   mesh = seeds.device_mesh()
-  objective = training.teacher_forcing(benchmark.TASK, model, config)
+  objective = training.teacher_forcing(rates.TASK, model, config)
   run = seeds.map_seeds(lambda state, steps: training.run_chunk(objective, config, state, steps), mesh)
-  state = runner.initial_states([benchmark.TASK], model, config, [0], mesh)
+  state = runner.initial_states([rates.TASK], model, config, [0], mesh)
   program = run.lower(state, jnp.int32(NUM_STEPS)).compile()
   jax.block_until_ready(program(state, jnp.int32(NUM_STEPS)))
   with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,7 @@ def _nanoseconds(data: jax.profiler.ProfileData, sources: dict[str, str]) -> col
 
 
 def main() -> None:
-  model = benchmark.student(_WIDTH.value, _NUM_LAYERS.value, _NUM_HEADS.value)
+  model = rates.student(_WIDTH.value, _NUM_LAYERS.value, _NUM_HEADS.value)
   times = profile(model, Training(rows_per_step=_ROWS.value))
   total = sum(times.values())
   print(f"{total / NUM_STEPS / 1e6:.2f} ms a step in {len(times)} operations")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from absl.testing import absltest
 
-from experiments import benchmark
+from experiments import benchmark, rates
 from loopjax import theory
 from loopjax.transformer import Transformer
 
@@ -26,15 +26,15 @@ class BenchmarkTest(absltest.TestCase):
     self.assertIn("somebody", benchmark.table([record]))
 
   def test_walks_are_counted_by_the_exact_teachers_mean_length(self):
-    exact = theory.teacher_statistics(benchmark.TASK).response_length - 1  # the last node is no input
-    self.assertAlmostEqual(benchmark.mean_walk_length(benchmark.TASK), exact, delta=0.02 * exact)
+    exact = theory.teacher_statistics(rates.TASK).response_length - 1  # the last node is no input
+    self.assertAlmostEqual(rates.mean_walk_length(rates.TASK), exact, delta=0.02 * exact)
 
   def test_operations_of_a_step_on_one_row(self):
     model = Transformer(num_layers=1, num_heads=1, width=1, mlp_ratio=1, positions="none")
     # 2 (multiply, add) x 3 (forward, two products backward) x [6 maps of 1 x 1 at 2 + 3 positions; scores and mixing:
     # 2 x 2 for the prompt, 3 x (2 + 3) for the stream, twice; the head over V at 3 positions].
-    expected = 6 * (6 * 5 + 2 * (4 + 15) + 3 * benchmark.TASK.vocabulary_size)
-    self.assertEqual(benchmark.floating_point_operations(model, benchmark.TASK, prompt=2, stream=3), expected)
+    expected = 6 * (6 * 5 + 2 * (4 + 15) + 3 * rates.TASK.vocabulary_size)
+    self.assertEqual(rates.floating_point_operations(model, rates.TASK, prompt=2, stream=3), expected)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""How fast parts of loopjax are: functions that each measure a rate when called, after they have compiled."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.peers import numpy_sampler
+from loopjax import decoding, encoding, runner, seeds, teacher, training
+from loopjax.products import cpu_multiplies_bfloat16
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+TASK = StarGraph(num_chains=5, chain_length=5, max_steps=128)
+SECONDS = 4.0  # of one measurement
+
+Rate = Callable[[], float]
+
+
+def student(width: int, num_layers: int, num_heads: int) -> Transformer:
+  """Our student of this shape, with the operands that this machine multiplies fastest."""
+  narrow = jax.default_backend() != "cpu" or cpu_multiplies_bfloat16()
+  dtype = "bfloat16" if narrow else "float32"
+  return Transformer(num_layers=num_layers, num_heads=num_heads, width=width, matmul_dtype=dtype)
+
+
+def training_rate(model: Transformer, config: Training) -> Rate:
+  """Positions trained per second, summed over seeds, one seed per device."""
+  mesh = seeds.device_mesh()
+  num_seeds = mesh.shape[seeds.SEED]
+  objective = training.teacher_forcing(TASK, model, config)
+  run = seeds.map_seeds(lambda state, steps: training.run_chunk(objective, config, state, steps), mesh, donate=True)
+  state = runner.initial_states([TASK], model, config, range(num_seeds), mesh)
+  steps = 1
+
+  def rate() -> float:
+    nonlocal state, steps
+    began = time.perf_counter()
+    state, metrics = run(state, jnp.int32(steps))
+    positions = steps * float(np.sum(seeds.to_host(metrics.trained_positions, num_seeds)))
+    seconds = time.perf_counter() - began
+    steps = max(1, round(steps * SECONDS / seconds))
+    return positions / seconds
+
+  rate(), rate()  # compiles, then finds how many steps fit
+  return rate
+
+
+def scaled(rate: Rate, factor: float) -> Rate:
+  """The same rate in another unit."""
+  return lambda: factor * rate()
+
+
+def mean_walk_length(task: StarGraph, num_walks: int = 20_000) -> float:
+  """Trained positions of a walk, by sampling."""
+  _, targets = numpy_sampler.sample_batch(task, np.random.default_rng(0), num_walks)
+  return float((targets != numpy_sampler.IGNORED).sum() / num_walks)
+
+
+def rollout_rate(model: Transformer, num_walks: int) -> Rate:
+  """Walk positions per second of rollouts to the cut, one on each of `num_walks` graphs, over all devices."""
+  mesh = seeds.device_mesh()
+  devices = mesh.shape[seeds.SEED]
+  params = runner.initial_states([TASK], model, Training(), [0] * devices, mesh).params
+  keys = seeds.place(jax.random.split(jax.random.key(0), devices), mesh)
+
+  def roll_out(row: tuple[Any, jax.Array]) -> jax.Array:
+    params, key = row
+    problem_key, walk_key = jax.random.split(key)
+    problems = decoding.sample_problems(TASK, problem_key, num_walks // devices, 1)
+    rollout = decoding.begin(TASK, model, params, problems, walk_key)
+    temperature = jnp.ones((1, 1))
+    return decoding.advance(
+      TASK, model, params, problems, temperature, rollout, num_steps=TASK.max_steps - 1
+    ).nodes  # fmt: skip
+
+  run = seeds.map_seeds(roll_out, mesh)
+
+  def rate() -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(run((params, keys)))
+    return num_walks * (TASK.max_steps - 1) / (time.perf_counter() - began)
+
+  rate()
+  return rate
+
+
+def sampler_rate(batch: int = 1024, packed: bool = False) -> Rate:
+  """Encoded graphs per second, each with one walk or a packed stream of them, over all devices."""
+  mesh = seeds.device_mesh()
+  devices = mesh.shape[seeds.SEED]
+  probabilities, length = teacher.teacher_probabilities(TASK), teacher.stream_length(TASK)
+
+  def sample_batch(key: jax.Array) -> encoding.Row:
+    sample = functools.partial(encoding.sample_row, TASK, probabilities, num_streams=1, length=length, packed=packed)
+    return jax.vmap(sample)(jax.random.split(key, batch))
+
+  run = seeds.map_seeds(sample_batch, mesh)
+  keys = seeds.place(jax.random.split(jax.random.key(0), devices), mesh)
+  jax.block_until_ready(run(keys))
+  calls = max(4, 65_536 // batch)
+
+  def rate() -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+      rows = run(keys)
+    jax.block_until_ready(rows)
+    return calls * devices * batch / (time.perf_counter() - began)
+
+  return rate
+
+
+def per_second(function: Callable[[], Any], count: int, seconds: float = 1.0) -> float:
+  """How many per second `function` makes, `count` at a call."""
+  began, calls = time.perf_counter(), 0
+  while time.perf_counter() - began < seconds:
+    function()
+    calls += 1
+  return calls * count / (time.perf_counter() - began)
+
+
+def floating_point_operations(model: Transformer, task: StarGraph, prompt: int, stream: int) -> float:
+  """Of the products of a train step on one row: forward once, backward twice; attention over the full squares."""
+  maps = (4 + 2 * model.mlp_ratio) * model.width**2
+  attention = 2 * model.width * (prompt * prompt + stream * (prompt + stream))
+  return 6 * (model.num_layers * (maps * (prompt + stream) + attention) + stream * model.width * task.vocabulary_size)
+
+
+def product_rate(width: int, mlp_ratio: int, dtype: str, rows: int = 2048) -> Rate:
+  """Floating-point operations per second of the MLP's two products at this width and type, all devices at once."""
+  mesh = seeds.device_mesh()
+  devices = mesh.shape[seeds.SEED]
+  x, up = jnp.ones((devices, rows, width), dtype), jnp.ones((devices, width, mlp_ratio * width), dtype)
+  state, repeats = seeds.place((x, up, jnp.swapaxes(up, 1, 2) / (mlp_ratio * width**2)), mesh), 200
+
+  def run(state: Any) -> jax.Array:
+    def both(_: jax.Array, x: jax.Array) -> jax.Array:
+      hidden = jnp.dot(x, state[1], preferred_element_type=jnp.float32).astype(dtype)
+      return jnp.dot(hidden, state[2], preferred_element_type=jnp.float32).astype(dtype)
+
+    return jax.lax.fori_loop(0, repeats, both, state[0])
+
+  mapped = seeds.map_seeds(run, mesh)
+  jax.block_until_ready(mapped(state))
+  work = devices * repeats * 2 * 2 * rows * width * mlp_ratio * width
+
+  def rate() -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(mapped(state))
+    return work / (time.perf_counter() - began)
+
+  return rate
+
+
+def trained_share(config: Training) -> float:
+  """Of the positions of the streams those that are trained on: goals are read only, and so is padding."""
+  objective = training.teacher_forcing(TASK, student(8, 1, 1), config)
+  probabilities = teacher.teacher_probabilities(TASK)
+  rows = jax.vmap(lambda key: objective.sample(key, probabilities))(jax.random.split(jax.random.key(0), 1024))
+  return float(jnp.mean(rows.weights))
