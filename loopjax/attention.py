@@ -121,3 +121,28 @@ def attend_causally(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysV
     seen = KeysValues(*(part[:, :, :, :stop] for part in own))
     blocks.append(attend(dtype, query[:, :, :, start:stop], seen, prompt, mask[:, :, start:stop, :stop]))
   return jnp.concatenate(blocks, axis=3)
+
+
+def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
+  """As `attend`, for decoding: one position of each stream, products with `own` in the type that it has; no gradient.
+
+  One query meets many keys: written as sums, the products read a layer of the cache where it lies, where a matrix
+  product would first be handed a copy of it.
+
+  Args:
+    query: [B, H, R, 1, F].
+    own: the streams' keys and values, [B, H, R, K, F].
+    prompt: the prompt's, [B, H, P, F].
+    mask: [K] bool, what of the stream may be attended to.
+
+  Returns:
+    The mixed values [B, H, R, 1, F].
+  """
+  dot = functools.partial(product_without_gradient, dtype=own.keys.dtype)
+  query = query / query.shape[-1] ** 0.5
+  to_prompt = dot("bhrlf,bhpf->bhrlp", x=query, y=prompt.keys)[..., 0, :]
+  to_own = jnp.where(mask[None, None, None], jnp.sum(query * own.keys, axis=-1), MASKED)
+  weights = jax.nn.softmax(jnp.concatenate([to_prompt, to_own], axis=-1))
+  of_prompt, of_own = jnp.split(weights, [prompt.keys.shape[2]], axis=-1)
+  mixed = dot("bhrlp,bhpf->bhrlf", x=of_prompt[..., None, :], y=prompt.values)
+  return mixed + jnp.sum(of_own[..., None] * own.values, axis=-2, keepdims=True)

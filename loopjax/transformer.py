@@ -1,8 +1,8 @@
 """The student: a decoder-only Flax transformer over rows of a prompt and R streams (see `encoding`).
 
 A layer is pre-norm attention and a squared-ReLU MLP. The prompt is read on its own, once; its keys and values then
-serve all streams of the row, in training as in decoding. Layers are scanned, a few at a time, so compile time does not grow with
-depth.
+serve all streams of the row, in training as in decoding. Layers are scanned, a few at a time, so compile time does not
+grow with depth.
 
 Shapes: B batch, P prompt positions, R streams, L positions read in this call, K positions that can be attended to in
 the stream (K = L, or the cache's length), M layers, H heads, F = D / H, D model width, V vocabulary.
@@ -72,7 +72,8 @@ class Output(NamedTuple):
 
   Attributes:
     logits: [B, R, L, V].
-    cache: the keys and values of the positions read, [M, B, H, R, L, F].
+    cache: the keys and values of the positions read, [M, B, H, R, L, F]; while decoding, the cache given with this
+      position added, [M, B, H, R, K, F].
     residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
     attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + K]; else None.
   """
@@ -105,16 +106,21 @@ class Dense(nn.Module):
 
 
 class Layer(nn.Module):
-  """One layer. Reads the prompt (R = 1, `prompt` empty) or streams, after those of a cache or without one."""
+  """One layer. Reads the prompt (R = 1, `prompt` empty), whole streams, or one position of streams with a cache.
+
+  The cache of all layers is handed on from layer to layer, each writing and then reading its own part: so XLA sees that
+  it can stay where it is.
+  """
 
   config: Transformer
   with_activations: bool = False
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, prompt: KeysValues, cache: KeysValues | None, positions: jax.Array, mask: jax.Array,
-    cache_index: jax.Array | int,
-  ) -> tuple[jax.Array, tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
+    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues, layer: jax.Array, positions: jax.Array,
+    mask: jax.Array, cache_index: jax.Array | int,
+  ) -> tuple[tuple[jax.Array, KeysValues | None], tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
+    x, cache = carry
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
     dense = functools.partial(Dense, dtype=dtype)
     normed = nn.RMSNorm(name="attention_norm")(x)
@@ -123,19 +129,28 @@ class Layer(nn.Module):
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
     if config.positions == "rotary":
       query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
-    new = own = KeysValues(keys, values)
+    own = KeysValues(keys, values)
     reads_prompt = prompt.keys.shape[2] == 0
-    is_causal = cache is None and not (reads_prompt and config.prompt_attention == "bidirectional")
-    attend = attention.attend_causally if is_causal else attention.attend
     if cache is not None:
-      own = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, cache_index, axis=3), cache, new)
-    mixed = jnp.moveaxis(attend(dtype, query, own, prompt, mask), 1, 3).reshape(x.shape)
-    x = x + dense(config.width, name="attention_out")(mixed)
+      cache = _write(cache, own, layer, cache_index)
+      mixed = attention.attend_from_cache(query, KeysValues(*(part[layer] for part in cache)), prompt, mask)
+    elif reads_prompt and config.prompt_attention == "bidirectional":
+      mixed = attention.attend(dtype, query, own, prompt, mask)
+    else:
+      mixed = attention.attend_causally(dtype, query, own, prompt, mask)
+    x = x + dense(config.width, name="attention_out")(jnp.moveaxis(mixed, 1, 3).reshape(x.shape))
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     if not self.with_activations:
-      return x, (new, None)
-    return x, (new, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
+      return (x, cache), (own, None)
+    return (x, cache), (own, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
+
+
+def _write(cache: KeysValues, new: KeysValues, layer: jax.Array, index: jax.Array | int) -> KeysValues:
+  """The cache [M, B, H, R, K, F] with `new` [B, H, R, 1, F] as position `index` of one layer."""
+  zero = jnp.int32(0)
+  where = (layer, zero, zero, zero, jnp.int32(index), zero)
+  return jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x[None].astype(old.dtype), where), cache, new)
 
 
 class TransformerModule(nn.Module):
@@ -178,17 +193,19 @@ class TransformerModule(nn.Module):
     mask = jnp.ones((length, length), bool)
     mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
     x = self._embed(prompt[:, None], positions)
-    _, (own, _) = self.layers(x, empty_cache(self.config, len(prompt), 0), None, positions, mask[None, None], 0)
+    empty = empty_cache(self.config, len(prompt), 0)
+    _, (own, _) = self.layers((x, None), empty, jnp.arange(self.config.num_layers), positions, mask[None, None], 0)
     return jax.tree.map(lambda a: a[:, :, :, 0], own)
 
   def read_streams(
     self, inputs: jax.Array, positions: jax.Array, mask: jax.Array, prompt: KeysValues,
     cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
   ) -> Output:  # fmt: skip
-    x = self._embed(inputs, positions)
-    x, (own, activations) = self.layers(x, prompt, cache, positions, mask, cache_index)
+    layers = jnp.arange(self.config.num_layers)
+    carry = (self._embed(inputs, positions), cache)
+    (x, cache), (own, activations) = self.layers(carry, prompt, layers, positions, mask, cache_index)
     residual, attention = (None, None) if activations is None else activations
-    return Output(self.head(self.final_norm(x)), own, residual, attention)
+    return Output(self.head(self.final_norm(x)), own if cache is None else cache, residual, attention)
 
   def __call__(self, row: encoding.Row) -> Output:
     mask = segment_mask(row.segments)
@@ -226,16 +243,25 @@ def apply(config: Transformer, task: StarGraph, params: Any, row: encoding.Row, 
   return cast(Output, TransformerModule(config, task, activations).apply({"params": params}, row))
 
 
+def _for_decoding(config: Transformer, x: KeysValues) -> KeysValues:
+  """Keys and values in the type in which a decoding step reads them: converted once, not at every step.
+
+  A CPU, whatever its units, has XLA widen bfloat16 where one query meets many keys: there float32 is kept.
+  """
+  dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.dtype(config.matmul_dtype)
+  return jax.tree.map(lambda a: a.astype(dtype), x)
+
+
 def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.Array) -> KeysValues:
   """Keys and values of the prompts [B, P, 2], for `decode_step`: computed once, shared by all rollouts of a graph."""
   module = TransformerModule(config, task)
-  return cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt"))
+  return _for_decoding(config, cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt")))
 
 
 def empty_cache(config: Transformer, batch: int, *sizes: int) -> KeysValues:
   """Zeros [M, B, H, *sizes, F]: sizes (R, K) for rollouts of K positions, (0,) for the prompt that a prompt reads."""
   zeros = jnp.zeros((config.num_layers, batch, config.num_heads, *sizes, config.width // config.num_heads))
-  return KeysValues(zeros, zeros)
+  return _for_decoding(config, KeysValues(zeros, zeros))
 
 
 def decode_step(
@@ -244,9 +270,6 @@ def decode_step(
 ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
   """Reads position `index` of every stream: tokens [B, R, 2] -> logits [B, R, V] and the cache with it added."""
   positions = jnp.full(tokens.shape[:2] + (1,), encoding.prompt_length(task)) + index
-  mask = (jnp.arange(cache.keys.shape[4]) <= index)[None, None, None]
-  inputs = (tokens[:, :, None], positions, mask, prompt, cache, index)
+  inputs = (tokens[:, :, None], positions, jnp.arange(cache.keys.shape[4]) <= index, prompt, cache, index)
   output = cast(Output, TransformerModule(config, task).apply({"params": params}, *inputs, method="read_streams"))
-  # Only what is new goes through the layers' scan, and into the cache in place: the cache itself would be copied.
-  write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=index, axis=4)
-  return output.logits[:, :, 0], jax.tree.map(write, cache, output.cache)
+  return output.logits[:, :, 0], output.cache
