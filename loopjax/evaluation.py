@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import decoding, seeds, training
+from loopjax import decoding, seeds, teacher, training
 from loopjax.analysis import walks
 from loopjax.decoding import LogitsProcessor, Problems
 from loopjax.star_graph import StarGraph
@@ -57,40 +57,53 @@ def roll_out(
     seed: of graphs and draws.
     processors: logits processors.
   """
-  num_students = state.key.shape[0]
-  temperature = jnp.asarray(temperatures, jnp.float32)[None]
+  begin, advance = _rollout_programs(
+    teacher.sizes_of(task), model, mesh, tuple(temperatures), num_graphs, seed, tuple(processors)
+  )
+  problems, rollout = begin(state)
+  for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
+    rollout = advance((problems, rollout, state.params))
+    if np.all(seeds.to_host(rollout.ended, state.key.shape[0])):
+      break
+  return Rollouts(rollout.nodes, rollout.confidence, problems)
+
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _rollout_programs(
+  task: StarGraph, model: Transformer, mesh: Mesh, temperatures: tuple[float, ...], num_graphs: int, seed: int,
+  processors: tuple[LogitsProcessor, ...],
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:  # fmt: skip
+  """Beginning the rollouts of students, and taking them `STEPS_PER_CHUNK` further."""
 
   def begin(one: TrainState) -> tuple[Problems, decoding.Rollout]:
     problem_key, walk_key = jax.random.split(training.evaluation_key(one, seed))
     problems = decoding.sample_problems(task, problem_key, num_graphs, len(temperatures))
     return problems, decoding.begin(task, model, one.params, problems, walk_key, processors)
 
-  def advance(row: tuple[tuple[Problems, decoding.Rollout], Any]) -> tuple[Problems, decoding.Rollout]:
-    (problems, rollout), params = row
+  def advance(row: tuple[Problems, decoding.Rollout, Any]) -> decoding.Rollout:
+    problems, rollout, params = row
     step = functools.partial(decoding.advance, num_steps=STEPS_PER_CHUNK, processors=processors)
-    return problems, step(task, model, params, problems, temperature, rollout)
+    return step(task, model, params, problems, jnp.asarray(temperatures, jnp.float32)[None], rollout)
 
-  problems, rollout = seeds.map_seeds(begin, mesh)(state)
-  go_on = seeds.map_seeds(advance, mesh)
-  for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
-    problems, rollout = go_on(((problems, rollout), state.params))
-    if np.all(seeds.to_host(rollout.ended, num_students)):
-      break
-  return Rollouts(rollout.nodes, rollout.confidence, problems)
+  return seeds.map_seeds(begin, mesh), seeds.map_seeds(advance, mesh)
 
 
 def mean_measures(
   task: StarGraph, probabilities: TeacherProbabilities, rollouts: Rollouts, mesh: Mesh, num_seeds: int
 ) -> walks.WalkMeasures:
   """Mean walk measures over graphs, on the host, fields [S, R]; `probabilities` has a leading S."""
+  rows = (probabilities, rollouts.nodes, rollouts.problems.goal_chain)
+  return seeds.to_host(_measuring(teacher.sizes_of(task), mesh)(rows), num_seeds)
 
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
   def one(row: tuple[TeacherProbabilities, jax.Array, jax.Array]) -> walks.WalkMeasures:
     probabilities, nodes, goals = row
     each = jax.vmap(jax.vmap(lambda walk, goal: walks.measure_walk(task, probabilities, walk, goal)))(nodes, goals)
     return jax.tree.map(lambda measure: jnp.nanmean(measure, axis=0), each)
 
-  rows = (probabilities, rollouts.nodes, rollouts.problems.goal_chain)
-  return seeds.to_host(seeds.map_seeds(one, mesh)(rows), num_seeds)
+  return seeds.map_seeds(one, mesh)
 
 
 def measures_frame(measures: walks.WalkMeasures, temperatures: Sequence[float], is_finite: np.ndarray) -> pd.DataFrame:

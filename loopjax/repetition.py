@@ -164,7 +164,15 @@ def evaluate_repetition(
     task, model, state, mesh,
     temperatures=np.repeat(temperatures, walks_per_graph).tolist(), num_graphs=num_graphs, seed=seed,
   )  # fmt: skip
+  measure = _measuring(teacher.sizes_of(task), model, mesh, tuple(temperatures), num_lags, seed)
+  measured = measure((state, rollouts.problems, rollouts.nodes))
+  return to_frames(seeds.to_host(measured, len(is_finite)), temperatures, is_finite)
 
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _measuring(
+  task: StarGraph, model: Transformer, mesh: Mesh, temperatures: tuple[float, ...], num_lags: int, seed: int
+) -> jax.stages.Wrapped:
   def one(row: tuple[TrainState, Problems, jax.Array]) -> Repetition:
     student, problems, nodes = row
     key = jax.random.fold_in(training.evaluation_key(student, seed), _OF_TEACHER)
@@ -172,8 +180,7 @@ def evaluate_repetition(
       task, model, student.params, student.extra, problems, nodes, key, temperatures=temperatures, num_lags=num_lags
     )
 
-  measured = seeds.map_seeds(one, mesh)((state, rollouts.problems, rollouts.nodes))
-  return to_frames(seeds.to_host(measured, len(is_finite)), temperatures, is_finite)
+  return seeds.map_seeds(one, mesh)
 
 
 # Frames. Arrays are on the host and begin with the axes [S, T + 1].

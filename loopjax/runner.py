@@ -7,6 +7,7 @@ to the very parameters of an uninterrupted run.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -24,9 +25,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, compilation_cache, files, memory, results, seeds, training
+from loopjax import checkpoints, compilation_cache, files, memory, results, seeds, teacher, training
 from loopjax.star_graph import StarGraph
-from loopjax.teacher import teacher_probabilities
 from loopjax.training import Objective, Training, TrainState
 from loopjax.transformer import Transformer
 
@@ -63,12 +63,13 @@ def initial_states(
   """
   rows = [(task, seed) for task in tasks for seed in seed_numbers]
   keys = stack([jax.random.key(seed) for _, seed in rows])
-  extra = stack([teacher_probabilities(task) for task, _ in rows])
+  extra = stack([teacher.teacher_probabilities(task) for task, _ in rows])
+  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, extra), mesh))
 
-  def init(row: tuple[jax.Array, Any]) -> TrainState:
-    return training.init(tasks[0], model, config, *row)
 
-  return seeds.map_seeds(init, mesh)(seeds.place((keys, extra), mesh))
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
+  return seeds.map_seeds(lambda row: training.init(task, model, config, *row), mesh)
 
 
 def train(
@@ -99,15 +100,11 @@ def train(
     SystemExit: after SIGINT or SIGTERM, once the state is saved; code 128 + the signal's number.
   """
   state, history = _resume(state, folder, run_config)
-  data_axis = seeds.DATA if mesh.shape[seeds.DATA] > 1 else None
-
-  def chunk(one: TrainState, num_steps: jax.Array) -> tuple[TrainState, training.Metrics]:
-    return training.run_chunk(objective, config, one, num_steps, data_axis=data_axis)
-
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
   if step == config.num_steps:
     return _students(state, history, num_seeds)
-  run = _compile(seeds.map_seeds(chunk, mesh, donate=True), state, config)
+  leaves, structure = jax.tree.flatten(checkpoints.abstract(state))
+  run = _compile(objective, config, mesh, tuple(leaves), structure)
   bar = tqdm.tqdm(
     total=config.num_steps * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
     disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
@@ -137,10 +134,19 @@ def _students(state: TrainState, history: list[pd.DataFrame], num_seeds: int) ->
   return Students(state, _report_not_finite(frame, num_seeds), frame)
 
 
-def _compile(run: jax.stages.Wrapped, state: TrainState, config: Training) -> jax.stages.Compiled:
-  """The program of a chunk of any length; says what it takes of the devices' memory."""
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _compile(
+  objective: Objective, config: Training, mesh: Mesh, leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any
+) -> jax.stages.Compiled:
+  """The program of a chunk of any length, for states of these leaves; says what it takes of the devices' memory."""
+  data_axis = seeds.DATA if mesh.shape[seeds.DATA] > 1 else None
+
+  def chunk(one: TrainState, num_steps: jax.Array) -> tuple[TrainState, training.Metrics]:
+    return training.run_chunk(objective, config, one, num_steps, data_axis=data_axis)
+
+  run = seeds.map_seeds(chunk, mesh, donate=True)
   with memory.named_when_exhausted(_memory_advice(config)):
-    compiled = run.lower(state, jnp.int32(1)).compile()
+    compiled = run.lower(jax.tree.unflatten(structure, leaves), jnp.int32(1)).compile()
   compilation_cache.publish()  # a kill from here on costs no compilation
   text = memory.estimate(compiled, _memory_advice(config))  # refuses on every process, or the others would wait
   if jax.process_index() == 0:

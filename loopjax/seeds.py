@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from loopjax.config import require
 
 SEED, DATA = "seed", "data"
+PROGRAMS = 8  # of a kind that are kept compiled: runs that differ in traced values alone share one
 
 # XLA leaves matrix products to the YNN library, but sums are left to it as well by default, and those over rows, as in
 # the gradient of a norm's scale, then take ten times as long: a tenth of a train step.

@@ -13,11 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from loopjax import config as configs
-from loopjax import runner, training
+from loopjax import runner, teacher, training
 from loopjax.config import require
 from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
-from loopjax.teacher import TeacherProbabilities
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
@@ -25,8 +24,7 @@ from loopjax.transformer import Transformer
 def check_one_program(tasks: Sequence[StarGraph]) -> None:
   """Raises `ValueError` where tasks differ in more than probabilities and margins."""
   require(len(tasks) > 0, "tasks", tasks, "one task or more")
-  traced = TeacherProbabilities._fields
-  sizes = [{k: v for k, v in configs.to_json(task).items() if k not in traced} for task in tasks]
+  sizes = [configs.to_json(teacher.sizes_of(task)) for task in tasks]
   for size in sizes:
     differing = [name for name in size if size[name] != sizes[0][name]]
     for name in differing:
@@ -68,7 +66,7 @@ def train_students(
   }
   state = runner.initial_states(tasks, model, config, seed_numbers, mesh)
   return runner.train(
-    training.teacher_forcing(tasks[0], model, config),
+    training.teacher_forcing(teacher.sizes_of(tasks[0]), model, config),
     config,
     state if params is None else state._replace(params=params),
     mesh,

@@ -15,8 +15,9 @@ Shapes: N nodes, C children of the root, W nodes of a walk, L positions of a str
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,12 @@ class TeacherProbabilities(NamedTuple):
 def teacher_probabilities(task: StarGraph) -> TeacherProbabilities:
   """The probabilities and margins of `task`, as float32 scalars."""
   return TeacherProbabilities(*(jnp.float32(getattr(task, name)) for name in TeacherProbabilities._fields))
+
+
+def sizes_of(task: StarGraph) -> StarGraph:
+  """The task with its traced fields at their defaults: what a compiled program depends on."""
+  defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(task)}
+  return dataclasses.replace(task, **{name: defaults[name] for name in TeacherProbabilities._fields})
 
 
 def exploration_distribution(

@@ -10,6 +10,7 @@ Shapes: B rows of a batch, R streams, L stream positions, V vocabulary, W nodes 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -112,6 +113,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
   return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * one_hot, axis=-1)
 
 
+@functools.cache  # the same objective again is the same program again
 def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> Objective:
   """Maximum likelihood on teacher walks; `extra` holds the `TeacherProbabilities`. Loss on walk positions alone."""
   length = training.length(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import checkpoints, runner, seeds, training
+from loopjax import checkpoints, runner, seeds, students, training
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training, TrainState
 from loopjax.transformer import Transformer
@@ -223,6 +224,17 @@ class NotFiniteTest(RunnerTest):
     resumed = train(self.folder)
     np.testing.assert_array_equal(resumed.is_finite, [True, False, True])
     self.check_history(resumed.history)
+
+
+class ProgramTest(absltest.TestCase):
+  def test_runs_that_differ_in_the_teachers_probabilities_alone_share_a_compiled_program(self):
+    model, config = Transformer(num_layers=1, num_heads=1, width=4), Training(num_steps=2, rows_per_step=1)
+    tasks = [StarGraph(num_chains=2, chain_length=1, max_steps=4, explore_prob=e) for e in (0.1, 0.5, 0.5)]
+    tasks[-1] = dataclasses.replace(tasks[-1], chain_length=2)
+    runner._compile.cache_clear()
+    for task, programs in zip(tasks, (1, 1, 2), strict=True):
+      students.train_students([task], model, config, range(2), seeds.device_mesh())
+      self.assertEqual(runner._compile.cache_info().misses, programs)
 
 
 class InitialStatesTest(absltest.TestCase):
