@@ -99,6 +99,22 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
   return state, latest.step
 
 
+def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:
+  """Field -> shape of the arrays in the latest step saved in `folder`, keys as their data; None where there is none.
+
+  The axis of seeds is as long as the devices that saved it made it: whoever loads on others must ask.
+  """
+  folder = Path(folder).absolute()
+  if not folder.is_dir():
+    return None
+  with ocp.training.Checkpointer(folder) as checkpointer:
+    latest = checkpointer.latest
+    if latest is None:
+      return None
+    leaves = _stored_leaves(checkpointer.metadata(latest).metadata)
+  return {name: leaf.shape for name, leaf in leaves.items()}
+
+
 def load_config(folder: str | os.PathLike[str]) -> Any:
   """The config saved in `folder`.
 
