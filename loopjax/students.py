@@ -116,6 +116,7 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
     tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
     model = configs.from_json(Transformer, run["model"], "model")
     config = configs.from_json(Training, run["training"], "training")
+    check_one_program(tasks)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   num_rows = len(tasks) * len(run["seeds"])
