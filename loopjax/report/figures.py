@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 _DROPPED = {"metadata", "script", "style", "foreignObject", "image", "a", "animate", "set", "iframe"}
 _STYLE = "stroke-linejoin: round; stroke-linecap: butt"  # what the style element of matplotlib's SVG says
-_PIXELS_PER_UNIT = 1.75  # text of 7 units is then 12 pixels
+_SMALLEST, _LARGEST = 1.35, 1.75  # pixels per unit: text of 7 units is then 9.5 to 12 pixels high
 
 
 def inline(text: str, name: str, label: str) -> str:
@@ -33,8 +33,9 @@ def inline(text: str, name: str, label: str) -> str:
   if root.tag != f"{_SVG}svg" or len(box) != 4 or not re.fullmatch(r"\d+(\.\d*)?", box[2]):
     raise ValueError("is not SVG with a viewBox")
   clean = _cleaned(root, name)
-  width = round(_PIXELS_PER_UNIT * float(box[2]))
-  attributes = {"viewBox": " ".join(box), "role": "img", "aria-label": label, "style": f"{_STYLE}; width: {width}px"}
+  least, most = (round(scale * float(box[2])) for scale in (_SMALLEST, _LARGEST))
+  style = f"{_STYLE}; min-width: {least}px; width: {most}px"
+  attributes = {"viewBox": " ".join(box), "role": "img", "aria-label": label, "style": style}
   clean.attrib.clear()
   clean.attrib.update(attributes)
   return ElementTree.tostring(clean, encoding="unicode", short_empty_elements=False)

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from loopjax import files, results, seeds
+from loopjax.claims import NOT_RUN
 from loopjax.report import figures, folder, traces, verdicts
 from loopjax.report.folder import Folder
 
 _HERE = Path(__file__).parent
+_HOW_TO_READ = """A claim holds or fails if its whole 95% interval over seeds lies on one side of the bound, else it is
+undecided. To scale: the shaded side is where it holds, the dashed line the bound, the bar the interval, the diamond the
+published value."""
 OTHER = "other"  # the section of figures that belong to no experiment
 
 
@@ -38,15 +42,19 @@ def write(
   """
   problems: list[str] = []
   content = folder.read(results_dir, problems)
-  groups = _walk_groups(Path(results_dir) / "checkpoints", problems)
+  groups = _walk_groups(Path(results_dir) / "checkpoints", list(descriptions), problems)
   text = render(Path(results_dir).resolve().name, content, groups, descriptions, problems)
   files.write_atomically(output, lambda temporary: temporary.write_text(text, encoding="utf-8"))
   return problems
 
 
-def _walk_groups(checkpoints: Path, problems: list[str]) -> list[dict[str, Any]]:
-  """The walks of every checkpoint folder whose students can be restored."""
-  folders = sorted(path.parent for path in checkpoints.glob("*/config.json"))
+def _walk_groups(checkpoints: Path, order: list[str], problems: list[str]) -> list[dict[str, Any]]:
+  """The walks of every checkpoint folder whose students can be restored, in the order of the experiments."""
+
+  def place(path: Path) -> tuple[int, str]:
+    return min((i for i, name in enumerate(order) if path.name.startswith(name)), default=len(order)), path.name
+
+  folders = sorted((path.parent for path in checkpoints.glob("*/config.json")), key=place)
   if not folders:
     problems.append(f"{checkpoints}: has no students, so there are no walks to step through")
     return []
@@ -115,7 +123,7 @@ def _owner(file: str, content: Folder, descriptions: Mapping[str, str]) -> str:
 
 def _links(content: Folder, descriptions: Mapping[str, str]) -> str:
   names = _experiments(content, descriptions)
-  return "".join(f'<li><a href="#{escape(name)}">{_title(name)}</a></li>' for name in names)
+  return "".join(f'<li><a href="#of-{escape(name)}">{_title(name)}</a></li>' for name in names)
 
 
 def _sections(content: Folder, descriptions: Mapping[str, str], problems: list[str]) -> str:
@@ -126,8 +134,8 @@ def _section(name: str, content: Folder, descriptions: Mapping[str, str], proble
   mine = [figure for figure in content.figures if _owner(figure, content, descriptions) == name]
   drawn = [folder.attempt(problems, lambda figure=figure: _figure(figure, content)) for figure in mine]  # type: ignore[misc]
   tables = {file: table for file, table in content.tables.items() if _owner(file, content, descriptions) == name}
-  return f"""<section id="{escape(name)}" aria-labelledby="{escape(name)}-title">
-<h2 id="{escape(name)}-title">{_title(name)}</h2>
+  return f"""<section id="of-{escape(name)}" aria-labelledby="of-{escape(name)}-title">
+<h2 id="of-{escape(name)}-title">{_title(name)}</h2>
 <div class="prose">{prose(descriptions.get(name, ""))}</div>
 <div class="figures">{"".join(figure for figure in drawn if figure)}</div>
 {_run(content.runs.get(name))}
@@ -182,12 +190,15 @@ def _tables(tables: Mapping[str, folder.Table]) -> str:
 def _claims(content: Folder) -> str:
   if content.claims is None:
     return "<p>There is no readable table of claims in this folder.</p>"
-  heads = ("verdict", "claim", "value [95% interval]", "holds if", "published", "seeds", "to scale")
-  cells = "".join(f"<th scope=col>{head}</th>" for head in heads)
-  return f"""<ul class="chips">{verdicts.summary(content.claims)}</ul>
-<table class="claims"><caption>A claim holds or fails if its whole 95% interval over seeds lies on one side of the bound,
-else it is undecided. To scale: the shaded side is where it holds, the line the interval, the diamond the published
-value.</caption><thead><tr>{cells}</tr></thead><tbody>{verdicts.table(content.claims)}</tbody></table>"""
+  was_run = content.claims["verdict"] != NOT_RUN
+  measured, others = content.claims[was_run], content.claims[~was_run]
+  parts = [f'<ul class="chips">{verdicts.summary(content.claims)}</ul>']
+  if len(measured):
+    parts.append(verdicts.table(measured, _HOW_TO_READ))
+  if len(others):
+    rest = verdicts.table(others, "A preset is held only to the claims that it is large enough for.")
+    parts.append(f"<details><summary>{len(others)} claims not run</summary>{rest}</details>")
+  return "\n".join(parts)
 
 
 def _facts(content: Folder) -> str:

@@ -14,12 +14,14 @@ MARKS = {claims.HOLDS: "✓", claims.FAILS: "✗", claims.UNDECIDED: "?", claims
 _WIDTH, _HEIGHT, _EDGE = 150.0, 26.0, 8.0
 
 
+HEADS = ("verdict", "claim", "value [95% interval]", "holds if", "published", "seeds", "to scale")
+
+
 def number(value: float) -> str:
   """Three significant digits; infinity as its sign, NaN as a dash."""
   if math.isnan(value):
     return "–"
-  text = f"{value:.3g}".replace("inf", "∞")
-  return text.replace("-", "−")
+  return f"{value:.3g}".replace("inf", "∞").replace("-", "−")
 
 
 def badge(verdict: str) -> str:
@@ -36,9 +38,12 @@ def summary(frame: pd.DataFrame) -> str:
   return " ".join(f"<li>{badge(verdict)} <b>{counts[verdict]}</b></li>" for verdict in order)
 
 
-def table(frame: pd.DataFrame) -> str:
-  """The body rows of the table, in the order of the frame."""
-  return "\n".join(_row(row) for row in frame.to_dict("records"))
+def table(frame: pd.DataFrame, caption: str) -> str:
+  """The claims of the frame, in its order."""
+  heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
+  rows = "\n".join(_row(row) for row in frame.to_dict("records"))
+  return f"""<table class="claims"><caption>{escape(caption)}</caption>
+<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"""
 
 
 def _row(row: dict[str, Any]) -> str:

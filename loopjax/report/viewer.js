@@ -22,7 +22,7 @@
   const walk = () => walks()[state.walk];
   const numNodes = () => 2 + group().chains * group().length;
   const goalNode = () => 1 + group().length * (walk().goal + 1);
-  const percent = (thousandths) => (thousandths >= 995 || thousandths === 0 ? Math.round(thousandths / 10) : (thousandths / 10).toFixed(thousandths < 100 ? 1 : 0)) + "%";
+  const percent = (thousandths) => (thousandths / 10).toFixed(0 < thousandths && thousandths < 100 ? 1 : 0) + "%";
 
   function nodeName(node) {
     if (node === 0) return "s";
@@ -77,18 +77,17 @@
 
   const parent = (node) => (node < 2 || (node - 2) % group().length > 0 ? node - 1 : 1);
 
-  // The way from one node to another: straight along an edge, else a bow past the nodes between.
+  // The way of a move: straight along an edge, else a bow past the nodes between, on the side away from the middle.
   function way(from, to) {
-    const [x, y] = place(from), [u, v] = place(to);
-    if (from === to) return `M${x + 12} ${y - 14}c40 -40 40 60 2 30`;
-    const outwards = x >= place(0)[0] ? 1 : -1;
-    const bend = parent(to) === from ? 0 : outwards * (from === 1 ? -34 : 46);
-    const control = [(x + u) / 2 + bend, (y + v) / 2 - Math.abs(bend) / 3];
-    const ends = [[x, y], [u, v]].map(([px, py]) => {
-      const length = Math.hypot(control[0] - px, control[1] - py) || 1;
-      return [px + ((control[0] - px) * (RADIUS + 6)) / length, py + ((control[1] - py) * (RADIUS + 6)) / length];
-    });
-    return `M${ends[0].join(" ")}Q${control.join(" ")} ${ends[1].join(" ")}`;
+    const [x, y] = place(from), [u, v] = place(to), gap = RADIUS + 6;
+    if (from === to) return `M${x - gap} ${y - 6}c-34 -30 -34 42 0 12`;
+    if (parent(to) === from && from !== to) {
+      const length = Math.hypot(u - x, v - y), dx = (gap * (u - x)) / length, dy = (gap * (v - y)) / length;
+      return `M${x + dx} ${y + dy}L${u - dx} ${v - dy}`;
+    }
+    const side = from !== 1 && x >= place(0)[0] ? 1 : -1, bow = from === 1 ? 26 : 48;
+    const begin = [x + side * gap * 0.8, y - gap * 0.6], end = [u + side * gap * 0.6, v + gap * 0.8];
+    return `M${begin.join(" ")}C${x + side * bow} ${(2 * y + v) / 3} ${u + side * bow + (x - u) * 0.7} ${v + 46} ${end.join(" ")}`;
   }
 
   function loopEdges() {
@@ -99,6 +98,13 @@
     return [...moves].map((d) => svg("path", { class: "loop-edge", d }));
   }
 
+  // Where a node's numbers stand, the student's (index 0) and the teacher's: above the chains right of the bars, else below.
+  function beside(node, index) {
+    const [x, y] = place(node);
+    if (node < 2) return { x: x + RADIUS + 28, y: y - 3 + 15 * index, style: "text-anchor: start" };
+    return { x: x + (index === 0 ? -3 : 3), y: y + RADIUS + 17, style: `text-anchor: ${index === 0 ? "end" : "start"}` };
+  }
+
   function bars(node, ofStudent, ofTeacher) {
     if (!ofStudent.has(node) && !ofTeacher.has(node)) return [];
     const [x, y] = place(node), parts = [];
@@ -106,8 +112,7 @@
       const height = (BAR * (values.get(node) || 0)) / 1000, left = x + RADIUS + 6 + 9 * index, bottom = y + BAR / 2;
       parts.push(svg("rect", { class: "track", x: left, y: bottom - BAR, width: 7, height: BAR, rx: 2 }));
       parts.push(svg("rect", { class: `${kind}-bar`, x: left, y: bottom - height, width: 7, height, rx: 2 }));
-      const shift = index === 0 ? -3 : 3, anchor = index === 0 ? "end" : "start";
-      const text = svg("text", { class: `${kind}-text`, x: x + shift, y: y + RADIUS + 16, style: `text-anchor: ${anchor}` });
+      const text = svg("text", { class: `${kind}-text`, ...beside(node, index) });
       text.textContent = Math.round((values.get(node) || 0) / 10);
       parts.push(text);
     }
@@ -148,7 +153,7 @@
       return svg("line", { class: "edge", x1, y1, x2, y2 });
     });
     const canvas = element("graph"), width = Math.max(group().chains, 4) * COLUMN;
-    canvas.setAttribute("viewBox", `-8 0 ${width + 28} ${34 + ROW * (group().length + 1) + 60}`);
+    canvas.setAttribute("viewBox", `-24 0 ${width + 56} ${34 + ROW * (group().length + 1) + 60}`);
     canvas.replaceChildren(
       ...edges, ...loopEdges(), ...nodes.map((node) => disc(node, seen, inLoop)), ...arrow(),
       ...nodes.flatMap((node) => bars(node, ofStudent, ofTeacher)),
@@ -190,12 +195,12 @@
   }
 
   function drawOutcome() {
-    const { loop, nodes } = walk();
-    const parts = [html("b", "", `This walk ${outcome(walk())}`), ` after ${nodes.length} nodes.`];
+    const { loop, nodes } = walk(), what = outcome(walk()), parts = [html("b", "", `This walk ${what}`)];
     if (loop) {
       const cycle = nodes.slice(loop[0], loop[0] + loop[1]).map(nodeName).join(" → ");
-      parts.push(` It loops from node ${loop[0] + 1} on: ${cycle}, ${loop[2]} times.`);
+      parts.push(`: from node ${loop[0] + 1} on it repeats ${cycle}, ${loop[2]} times`);
     }
+    parts.push(what === "reaches the goal" ? `, at node ${nodes.length}.` : `, and has ${nodes.length} nodes.`);
     if (group().steps[0] < group().steps[1]) parts.push(` The student is unfinished: ${group().steps.join(" of ")} steps.`);
     if (group().goalHidden) parts.push(" The prompt hides the goal from it.");
     element("outcome").replaceChildren(...parts);
@@ -298,10 +303,14 @@
     go(moves[event.key]);
   });
 
-  // Begin where there is something to see: the first greedy walk that loops.
-  groups.some((one, index) => one.students.some((two, row) => two.walks[0].some((three, number) => {
-    if (three.loop) Object.assign(state, { group: index, student: row, walk: number });
-    return Boolean(three.loop);
+  // Begin where there is something to see: at the root, in the greedy walk with the longest loop.
+  let longest = 0;
+  groups.forEach((one, index) => one.students.forEach((two, row) => two.walks[0].forEach((three, number) => {
+    if (three.loop && three.loop[2] > longest) {
+      longest = three.loop[2];
+      Object.assign(state, { group: index, student: row, walk: number });
+    }
   })));
   choose();
+  go(1);
 })();
