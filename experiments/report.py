@@ -1,6 +1,6 @@
 """Writes one self-contained HTML page from a results folder: claims, figures, settings, walks to step through.
 
-  python -m experiments.report --results_dir=results/quick
+python -m experiments.report --results_dir=results/quick
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
   python -m experiments.reproduce --preset=quick
 
 Into `--output_dir`: `report.html` (all of it on one page), `claims.csv` (the verdicts), `figures/`, `results/` (tidy
-Parquet, config and provenance as JSON) and `checkpoints/`. A run that was stopped goes on where it was; a finished experiment is not run again.
+Parquet, config and provenance as JSON) and `checkpoints/`. A run that was stopped goes on where it was; a finished
+experiment is not run again.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ def _cleaned(element: ElementTree.Element, name: str) -> ElementTree.Element:
   """A copy without namespaces, the way HTML writes SVG."""
   copy = ElementTree.Element(element.tag.removeprefix(_SVG))
   copy.text, copy.tail = element.text, element.tail
-  for key, value in element.attrib.items():
-    key = "href" if key == f"{_XLINK}href" else key
+  for full_key, value in element.attrib.items():
+    key = "href" if full_key == f"{_XLINK}href" else full_key
     if _is_allowed(key, value):
       copy.set(key, _with_prefix(key, value, name))
   for child in element:

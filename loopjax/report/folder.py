@@ -95,7 +95,8 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path) -> Table:
   frame = results.read_frame(path)
-  return Table(*frame.shape, frame["seed"].nunique() if "seed" in frame.columns else 0)
+  num_seeds = frame["seed"].nunique() if "seed" in frame.columns else 0
+  return Table(len(frame), len(frame.columns), num_seeds)
 
 
 def _read_claims(path: Path) -> pd.DataFrame:

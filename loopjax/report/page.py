@@ -112,7 +112,9 @@ def _experiments(content: Folder, descriptions: Mapping[str, str]) -> list[str]:
   """The experiments that left something in the folder, those described first, and `OTHER` where figures are left."""
   owned = {*content.runs, *(_owner(figure, content, descriptions) for figure in content.figures)}
   first = [name for name in descriptions if name in owned]
-  return first + sorted(name for name in owned if name not in descriptions and name != OTHER) + [OTHER] * (OTHER in owned)
+  return (
+    first + sorted(name for name in owned if name not in descriptions and name != OTHER) + [OTHER] * (OTHER in owned)
+  )
 
 
 def _owner(file: str, content: Folder, descriptions: Mapping[str, str]) -> str:
@@ -149,7 +151,9 @@ def _figure(name: str, content: Folder) -> str:
     svg = figures.inline(content.figures[name], name, f"Figure: {label}")
   except ValueError as error:
     raise ValueError(f"figures/{name}.svg: {error}") from error
-  scroller = f'<div class="scroller" tabindex="0" role="region" aria-label="Figure {escape(label)}, scrolls">{svg}</div>'
+  scroller = (
+    f'<div class="scroller" tabindex="0" role="region" aria-label="Figure {escape(label)}, scrolls">{svg}</div>'
+  )
   return f"<figure>{scroller}<figcaption>{escape(label)}</figcaption></figure>"
 
 
@@ -163,11 +167,23 @@ def _run(run: dict[str, Any] | None) -> str:
   )
   seconds = run.get("wall_seconds")
   took = f"<p class=hint>Wall time: {_duration(seconds)}.</p>" if isinstance(seconds, int | float) else ""
-  return f"{took}<details><summary>Settings</summary><div class=scroller tabindex=0><table class=plain>{rows}</table></div></details>"
+  return took + _folded("Settings", rows)
+
+
+def _folded(summary: str, rows: str) -> str:
+  """A table that opens on demand."""
+  table = f'<div class="scroller" tabindex="0"><table class="plain">{rows}</table></div>'
+  return f"<details><summary>{summary}</summary>{table}</details>"
 
 
 def _value(value: Any) -> str:
-  return ", ".join(map(_value, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, bool) else str(value)
+  return (
+    ", ".join(map(_value, value))
+    if isinstance(value, list)
+    else json.dumps(value)
+    if isinstance(value, bool)
+    else str(value)
+  )
 
 
 def _duration(seconds: float) -> str:
@@ -184,7 +200,7 @@ def _tables(tables: Mapping[str, folder.Table]) -> str:
   if not rows:
     return ""
   head = "<tr><th scope=col>file</th><th scope=col>rows</th><th scope=col>columns</th><th scope=col>seeds</th></tr>"
-  return f"<details><summary>Data</summary><div class=scroller tabindex=0><table class=plain>{head}{rows}</table></div></details>"
+  return _folded("Data", head + rows)
 
 
 def _claims(content: Folder) -> str:
@@ -203,7 +219,7 @@ def _claims(content: Folder) -> str:
 
 def _facts(content: Folder) -> str:
   """What the reader should know first: device, versions, commit; of the first run that says so."""
-  provenance = next((run["provenance"] for run in content.runs.values()), {})
+  provenance: dict[str, Any] = next((run["provenance"] for run in content.runs.values()), {})
   device = f"{provenance.get('device_count', '?')} × {provenance.get('device_kind', 'unknown device')}"
   facts = [device, f"jax {provenance.get('jax', '?')}", f"commit {str(provenance.get('git_commit', '?'))[:10]}"]
   known = [run["wall_seconds"] for run in content.runs.values() if isinstance(run.get("wall_seconds"), int | float)]
@@ -220,7 +236,9 @@ def _provenance(content: Folder) -> str:
   fields = list(dict.fromkeys(field for value in values for field in value))
   head = "".join(f"<th scope=col>{escape(', '.join(names))}</th>" for names in columns.values())
   rows = "".join(
-    f"<tr><th scope=row>{escape(field)}</th>" + "".join(f"<td>{escape(str(v.get(field, '–')))}</td>" for v in values) + "</tr>"
+    f"<tr><th scope=row>{escape(field)}</th>"
+    + "".join(f"<td>{escape(str(v.get(field, '–')))}</td>" for v in values)
+    + "</tr>"
     for field in fields
   )
   return f"<table class=plain><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>" if values else ""
@@ -230,4 +248,6 @@ def _problems(problems: list[str]) -> str:
   if not problems:
     return ""
   items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
-  return f'<section class="problems" aria-labelledby="problems"><h2 id="problems">Not read</h2><ul>{items}</ul></section>'
+  return (
+    f'<section class="problems" aria-labelledby="problems"><h2 id="problems">Not read</h2><ul>{items}</ul></section>'
+  )

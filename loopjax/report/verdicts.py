@@ -48,7 +48,9 @@ def table(frame: pd.DataFrame, caption: str) -> str:
 
 def _row(row: dict[str, Any]) -> str:
   sign = {"below": "&lt;", "above": "&gt;"}.get(str(row["direction"]), escape(str(row["direction"])))
-  interval = "" if math.isnan(row["low"]) else f'<span class="interval">[{number(row["low"])}, {number(row["high"])}]</span>'
+  interval = (
+    "" if math.isnan(row["low"]) else f'<span class="interval">[{number(row["low"])}, {number(row["high"])}]</span>'
+  )
   same = ' <span class="hint">all seeds agree</span>' if str(row["zero_variance"]) == "True" else ""
   return f"""<tr>
 <td>{badge(str(row["verdict"]))}</td>

@@ -6,7 +6,7 @@
   const groups = JSON.parse(document.getElementById("data").textContent).groups;
   const element = (id) => document.getElementById(id);
   const state = { group: 0, student: 0, temperature: 0, walk: 0, step: 0 };
-  const COLUMN = 76, ROW = 88, RADIUS = 18, BAR = 36, MILLISECONDS = 700;
+  const COLUMN = 76, ROW = 88, RADIUS = 18, BAR = 36, MILLISECONDS = 700, SHOWN = 10;
   let timer = null;
 
   if (groups.length === 0) {
@@ -38,6 +38,9 @@
     for (let i = 0; row && i < row.length; i += 2) found.set(row[i], row[i + 1]);
     return found;
   }
+
+  // What both find less likely than SHOWN thousandths would only be in the way; the table sums it up.
+  const isShown = (node, ...given) => given.some((values) => (values.get(node) || 0) >= SHOWN);
 
   // Which repetition of the loop a step lies in, from 0; null outside.
   function repetition(step) {
@@ -106,7 +109,7 @@
   }
 
   function bars(node, ofStudent, ofTeacher) {
-    if (!ofStudent.has(node) && !ofTeacher.has(node)) return [];
+    if (!isShown(node, ofStudent, ofTeacher)) return [];
     const [x, y] = place(node), parts = [];
     for (const [index, [kind, values]] of [["student", ofStudent], ["teacher", ofTeacher]].entries()) {
       const height = (BAR * (values.get(node) || 0)) / 1000, left = x + RADIUS + 6 + 9 * index, bottom = y + BAR / 2;
@@ -169,12 +172,19 @@
 
   function drawMoves(ofStudent, ofTeacher) {
     const taken = walk().nodes[state.step + 1];
-    const shown = [...new Set([...ofStudent.keys(), ...ofTeacher.keys()])].sort((a, b) => a - b);
+    const all = [...new Set([...ofStudent.keys(), ...ofTeacher.keys()])].sort((a, b) => a - b);
+    const shown = all.filter((node) => node === taken || isShown(node, ofStudent, ofTeacher));
+    const rest = (values) => all.reduce((sum, node) => sum + (shown.includes(node) ? 0 : values.get(node) || 0), 0);
     const rows = shown.map((node) => {
       const head = html("th", "", (node === goalNode() ? "★ " : "") + (node === numNodes() ? "off the graph" : nodeName(node)) + (node === taken ? " ← taken" : ""));
       head.scope = "row";
       return html("tr", node === taken ? "taken" : "", head, meter("student", ofStudent.get(node) || 0), meter("teacher", ofTeacher.get(node) || 0));
     });
+    if (shown.length < all.length) {
+      const head = html("th", "", `${all.length - shown.length} others`);
+      head.scope = "row";
+      rows.push(html("tr", "", head, meter("student", rest(ofStudent)), meter("teacher", rest(ofTeacher))));
+    }
     element("moves").tBodies[0].replaceChildren(...rows);
     element("moves").hidden = rows.length === 0;
   }
