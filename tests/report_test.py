@@ -110,7 +110,7 @@ class ReportTest(parameterized.TestCase):
   def test_everything_is_on_the_page(self):
     self.assertEqual(self.problems, [])
     for expected in ("A headline about <code>p</code>", "task.num_chains", jax.__version__, "90 s", "first.parquet",
-                     "✓", "✗", "0.1", "[−∞, 0.2]", "&lt; 1", "Figure: first loss", "1 claims not run"):  # fmt: skip
+                     "✓", "✗", "0.1", "[−∞, 0.2]", "&lt; 1", "Figure: first loss", "Not run: 1"):  # fmt: skip
       self.assertIn(expected, self.text)
     for verdict in verdicts.MARKS:
       self.assertIn(f"</span> {verdict}</span>", self.text)
@@ -140,8 +140,8 @@ class ReportTest(parameterized.TestCase):
 
   def test_walks_are_of_the_students_and_sum_to_one(self):
     (group,) = self.data["groups"]
-    self.assertEqual([(s["condition"], s["seed"]) for s in group["students"]],
-                     [("explore_prob 0", 0), ("explore_prob 0", 1), ("explore_prob 0.5", 0), ("explore_prob 0.5", 1)])  # fmt: skip
+    expected = [(f"explore_prob {e}", seed) for e in ("0", "0.5") for seed in (0, 1)]
+    self.assertEqual([(s["condition"], s["seed"]) for s in group["students"]], expected)
     num_nodes = TASKS[0].num_nodes
     for walk in (walk for s in group["students"] for walks in s["walks"] for walk in walks):
       self.assertEqual(walk["nodes"][0], 0)

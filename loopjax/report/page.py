@@ -213,7 +213,7 @@ def _claims(content: Folder) -> str:
     parts.append(verdicts.table(measured, _HOW_TO_READ))
   if len(others):
     rest = verdicts.table(others, "A preset is held only to the claims that it is large enough for.")
-    parts.append(f"<details><summary>{len(others)} claims not run</summary>{rest}</details>")
+    parts.append(f"<details><summary>Not run: {len(others)}</summary>{rest}</details>")
   return "\n".join(parts)
 
 

@@ -27,7 +27,7 @@
   function nodeName(node) {
     if (node === 0) return "s";
     if (node === 1) return "r";
-    if (node >= numNodes()) return "off";
+    if (node >= numNodes()) return "off the graph";
     const chain = Math.floor((node - 2) / group().length);
     return String.fromCharCode(97 + (chain % 26)) + (((node - 2) % group().length) + 1);
   }
@@ -90,7 +90,8 @@
     }
     const side = from !== 1 && x >= place(0)[0] ? 1 : -1, bow = from === 1 ? 26 : 48;
     const begin = [x + side * gap * 0.8, y - gap * 0.6], end = [u + side * gap * 0.6, v + gap * 0.8];
-    return `M${begin.join(" ")}C${x + side * bow} ${(2 * y + v) / 3} ${u + side * bow + (x - u) * 0.7} ${v + 46} ${end.join(" ")}`;
+    const controls = [x + side * bow, (2 * y + v) / 3, u + side * bow + (x - u) * 0.7, v + 46];
+    return `M${begin.join(" ")}C${controls.join(" ")} ${end.join(" ")}`;
   }
 
   function loopEdges() {
@@ -101,11 +102,12 @@
     return [...moves].map((d) => svg("path", { class: "loop-edge", d }));
   }
 
-  // Where a node's numbers stand, the student's (index 0) and the teacher's: above the chains right of the bars, else below.
+  // Where a node's numbers stand, the student's (index 0) and the teacher's: right of the bars of s and r, else below.
   function beside(node, index) {
     const [x, y] = place(node);
     if (node < 2) return { x: x + RADIUS + 28, y: y - 3 + 15 * index, style: "text-anchor: start" };
-    return { x: x + (index === 0 ? -3 : 3), y: y + RADIUS + 17, style: `text-anchor: ${index === 0 ? "end" : "start"}` };
+    const [shift, anchor] = index === 0 ? [-3, "end"] : [3, "start"];
+    return { x: x + shift, y: y + RADIUS + 17, style: `text-anchor: ${anchor}` };
   }
 
   function bars(node, ofStudent, ofTeacher) {
@@ -142,9 +144,11 @@
   function arrow() {
     const { nodes } = walk(), to = nodes[state.step + 1];
     if (to === undefined || to >= numNodes() || nodes[state.step] >= numNodes()) return [];
-    const head = svg("marker", { id: "head", viewBox: "0 0 10 10", refX: 8, refY: 5, markerWidth: 6, markerHeight: 6, orient: "auto-start-reverse" });
+    const size = { viewBox: "0 0 10 10", refX: 8, refY: 5, markerWidth: 6, markerHeight: 6 };
+    const head = svg("marker", { id: "head", orient: "auto", ...size });
     head.append(svg("path", { class: "arrow", d: "M0 0 10 5 0 10z" }));
-    return [svg("defs", {}, head), svg("path", { class: "move", d: way(nodes[state.step], to), "marker-end": "url(#head)" })];
+    const move = svg("path", { class: "move", d: way(nodes[state.step], to), "marker-end": "url(#head)" });
+    return [svg("defs", {}, head), move];
   }
 
   function drawGraph(ofStudent, ofTeacher) {
@@ -170,20 +174,23 @@
     return html("td", "", html("div", `meter ${kind}`, html("b", "", percent(thousandths)), bar));
   }
 
+  function moveRow(name, isTaken, ofStudent, ofTeacher) {
+    const head = html("th", "", name);
+    head.scope = "row";
+    return html("tr", isTaken ? "taken" : "", head, meter("student", ofStudent), meter("teacher", ofTeacher));
+  }
+
   function drawMoves(ofStudent, ofTeacher) {
     const taken = walk().nodes[state.step + 1];
     const all = [...new Set([...ofStudent.keys(), ...ofTeacher.keys()])].sort((a, b) => a - b);
     const shown = all.filter((node) => node === taken || isShown(node, ofStudent, ofTeacher));
     const rest = (values) => all.reduce((sum, node) => sum + (shown.includes(node) ? 0 : values.get(node) || 0), 0);
     const rows = shown.map((node) => {
-      const head = html("th", "", (node === goalNode() ? "★ " : "") + (node === numNodes() ? "off the graph" : nodeName(node)) + (node === taken ? " ← taken" : ""));
-      head.scope = "row";
-      return html("tr", node === taken ? "taken" : "", head, meter("student", ofStudent.get(node) || 0), meter("teacher", ofTeacher.get(node) || 0));
+      const name = (node === goalNode() ? "★ " : "") + nodeName(node) + (node === taken ? " ← taken" : "");
+      return moveRow(name, node === taken, ofStudent.get(node) || 0, ofTeacher.get(node) || 0);
     });
     if (shown.length < all.length) {
-      const head = html("th", "", `${all.length - shown.length} others`);
-      head.scope = "row";
-      rows.push(html("tr", "", head, meter("student", rest(ofStudent)), meter("teacher", rest(ofTeacher))));
+      rows.push(moveRow(`${all.length - shown.length} others`, false, rest(ofStudent), rest(ofTeacher)));
     }
     element("moves").tBodies[0].replaceChildren(...rows);
     element("moves").hidden = rows.length === 0;
@@ -191,16 +198,18 @@
 
   function whatHappens(ofStudent) {
     const { nodes, invalid, loop } = walk(), here = nodes[state.step], next = nodes[state.step + 1];
-    const parts = [`Node ${state.step + 1} of ${nodes.length}: at ${here === numNodes() ? "a label off the graph" : nodeName(here)}.`];
+    const parts = [`Node ${state.step + 1} of ${nodes.length}: at ${nodeName(here)}.`];
     if (next === undefined) {
-      parts.push(here === goalNode() ? "This is the goal: the walk ends." : `The walk is cut after ${group().cut} nodes.`);
+      const cut = `The walk is cut after ${group().cut} nodes.`;
+      parts.push(here === goalNode() ? "This is the goal: the walk ends." : cut);
     } else {
       const [likeliest, most] = [...ofStudent].reduce((best, one) => (one[1] > best[1] ? one : best), [null, -1]);
       if (likeliest !== null) parts.push(`Likeliest for the student: ${nodeName(likeliest)}, ${percent(most)}.`);
-      parts.push(`It goes to ${next === numNodes() ? "a label off the graph" : nodeName(next)}${invalid.includes(state.step) ? ", an invalid move" : ""}.`);
+      parts.push(`It goes to ${nodeName(next)}${invalid.includes(state.step) ? ", an invalid move" : ""}.`);
     }
     const index = repetition(state.step);
-    if (index !== null) parts.push(index < loop[2] ? `In the loop, repetition ${index + 1} of ${loop[2]}.` : "In the loop, which breaks off.");
+    if (index !== null && index < loop[2]) parts.push(`In the loop, repetition ${index + 1} of ${loop[2]}.`);
+    if (index !== null && index >= loop[2]) parts.push("In the loop, which breaks off.");
     return parts.join(" ");
   }
 
@@ -211,7 +220,8 @@
       parts.push(`: from node ${loop[0] + 1} on it repeats ${cycle}, ${loop[2]} times`);
     }
     parts.push(what === "reaches the goal" ? `, at node ${nodes.length}.` : `, and has ${nodes.length} nodes.`);
-    if (group().steps[0] < group().steps[1]) parts.push(` The student is unfinished: ${group().steps.join(" of ")} steps.`);
+    const [done, all] = group().steps;
+    if (done < all) parts.push(` The student is unfinished: ${done} of ${all} steps.`);
     if (group().goalHidden) parts.push(" The prompt hides the goal from it.");
     element("outcome").replaceChildren(...parts);
   }
@@ -263,7 +273,7 @@
     state.student = Math.min(state.student, group().students.length - 1);
     fill("group", groups.map((one) => `${one.name}, G(${one.chains},${one.length})`));
     fill("student", group().students.map((one) => [one.condition, `seed ${one.seed}`].filter(Boolean).join(", ")));
-    fill("temperature", group().temperatures.map((temperature) => (temperature === 0 ? "0, greedy" : String(temperature))));
+    fill("temperature", group().temperatures.map((value) => (value === 0 ? "0, greedy" : String(value))));
     fill("walk", walks().map((one, index) => `${index + 1}: ${outcome(one)}`));
     state.step = 0;
     draw();
