@@ -1,6 +1,8 @@
 """Writes one self-contained HTML page from a results folder: claims, figures, settings, walks to step through.
 
-python -m experiments.report --results_dir=results/quick
+`reproduce` ends with it; it can be made again from any such folder, with the students that are there.
+
+  python -m experiments.report --results_dir=results/quick
 """
 
 from __future__ import annotations

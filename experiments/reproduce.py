@@ -10,7 +10,6 @@ experiment is not run again.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ EXPERIMENTS = {
 
 def descriptions(experiments: Mapping[str, ModuleType]) -> dict[str, str]:
   """Experiment -> what its module says of it, for the report."""
-  return {name: inspect.getdoc(module) or "" for name, module in experiments.items()}
+  return {name: module.__doc__ or "" for name, module in experiments.items()}
 
 
 def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataFrame:

@@ -110,8 +110,9 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
   """
   path = Path(folder) / "config.json"
   run = checkpoints.load_config(folder)
-  is_run = isinstance(run, dict) and {*run} >= {"tasks", "model", "training", "seeds"} and run["tasks"] and run["seeds"]
-  require(bool(is_run), f"{path}: config", run, "one with tasks, model, training and seeds")
+  for name, kind in (("tasks", dict), ("model", dict), ("training", dict), ("seeds", list)):
+    part = run.get(name) if isinstance(run, dict) else None
+    require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
   try:
     tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
     model = configs.from_json(Transformer, run["model"], "model")
@@ -131,8 +132,10 @@ def _load_rows(folder: Any, task: StarGraph, model: Transformer, config: Trainin
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
   shapes = checkpoints.saved_shapes(folder)
   require(shapes is not None, f"{folder}: checkpoint", None, "there: the run had saved nothing")
-  num_saved = ((shapes or {}).get("step") or (0,))[0]
-  require(num_saved >= num_rows, f"{folder}: students", num_saved, f"{num_rows} at least, a row per task and seed")
+  num_saved, *_ = (shapes or {}).get("step") or (None,)
+  require(num_saved is not None, f"{folder}: checkpoint", sorted(shapes or {}), "readable, with the field step")
+  rows = f"{num_rows} at least, a row per task and seed"
+  require((num_saved or 0) >= num_rows, f"{folder}: students", num_saved, rows)
   one = jax.eval_shape(lambda: training.init(task, model, config, jax.random.key(0), teacher_probabilities(task)))
   abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), one)
   loaded = checkpoints.load(folder, abstract)

@@ -109,8 +109,8 @@ class ReportTest(parameterized.TestCase):
 
   def test_everything_is_on_the_page(self):
     self.assertEqual(self.problems, [])
-    for expected in ("A headline about <code>p</code>", "task.num_chains", jax.__version__, "90 s", "first.parquet",
-                     "✓", "✗", "0.1", "[−∞, 0.2]", "&lt; 1", "Figure: first loss", "Not run: 1"):  # fmt: skip
+    for expected in ("A headline about <code>p</code>", "<code>python -m experiments.first</code>", "task.num_chains",
+                     jax.__version__, "90 s", "first.parquet", "✓", "✗", "0.1", "[−∞, 0.2]", "&lt; 1", "Figure: first loss", "Not run: 1"):  # fmt: skip
       self.assertIn(expected, self.text)
     for verdict in verdicts.MARKS:
       self.assertIn(f"</span> {verdict}</span>", self.text)

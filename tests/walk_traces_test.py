@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -144,7 +145,7 @@ class LoadStudentsTest(absltest.TestCase):
       (self.copy_of_config("wide", model=wide), r"wide/3: params\S+ is float32\[8, .*expected float32\[8, "),
       (self.copy_of_config("more", seeds=[0, 1, 2, 3, 4]), "students=8 .* 10 at least"),
       (self.copy_of_config("unknown", model=wide | {"depth": 3}), "config.json: model.depth=3"),
-      (self.copy_of_config("other", tasks=None), "config=.*one with tasks"),
+      (self.copy_of_config("other", tasks=None), "tasks=None is not allowed: must be a dict"),
       (empty, "the run had saved nothing"),
     ):
       with self.subTest(folder.name):
@@ -152,8 +153,18 @@ class LoadStudentsTest(absltest.TestCase):
           students.load_students(folder, mesh_of(1))
         self.assertNotIn("\n", str(caught.exception))
         self.assertIn(str(folder), str(caught.exception))
+    self.check_damage()
     with self.assertRaises(FileNotFoundError):
       students.load_students(self.root / "none", mesh_of(1))
+
+  def check_damage(self) -> None:
+    """A checkpoint some of whose files are gone is named in one line as well."""
+    folder = self.root / "damaged"
+    shutil.copytree(self.root / "run", folder)
+    for path in (folder / "3" / "state").rglob("d/*"):
+      path.unlink()
+    with self.assertRaisesRegex(ValueError, f"^{folder}: checkpoint=.* must be readable"):
+      students.load_students(folder, mesh_of(1))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
 import string
+import textwrap
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -94,13 +94,13 @@ def json_for_html(value: Any) -> str:
 
 def prose(text: str) -> str:
   """A docstring as HTML: paragraphs, indented ones as code, and `code` between backticks."""
-  paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
+  paragraphs = re.split(r"\n\s*\n", text.strip())
   return "\n".join(_paragraph(paragraph) for paragraph in paragraphs if paragraph.strip())
 
 
 def _paragraph(text: str) -> str:
   if text.startswith(" "):
-    return f'<pre tabindex="0"><code>{escape(inspect.cleandoc(text))}</code></pre>'
+    return f'<pre tabindex="0"><code>{escape(textwrap.dedent(text))}</code></pre>'
   return "<p>" + re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)) + "</p>"
 
 
