@@ -9,6 +9,7 @@ setuptools.setup(
   license="Apache-2.0",
   license_files=["LICENSE"],
   packages=setuptools.find_packages(include=["loopjax", "loopjax.*", "experiments", "experiments.*"]),
+  package_data={"loopjax.report": ["template.html", "style.css", "viewer.js"], "experiments.published": ["*.csv"]},
   python_requires=">=3.11",
   install_requires=[
     "absl-py>=2.1,<3",

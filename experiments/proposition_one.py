@@ -135,7 +135,7 @@ def run(config: PropositionOne, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
   frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
   plotting.save(plotting.proposition_panels(frame), output_dir / "figures" / NAME)
-  plotting.save(plotting.phase_diagram(frame), output_dir / "figures" / "phase_diagram")
+  plotting.save(plotting.phase_diagram(frame), output_dir / "figures" / f"{NAME}_phase_diagram")
   print(table(frame))
   return frame
 

@@ -2,21 +2,24 @@
 
   python -m experiments.reproduce --preset=quick
 
-Into `--output_dir`: `claims.csv` (the verdicts), `figures/`, `results/` (tidy Parquet, config and provenance as JSON)
-and `checkpoints/`. A run that was stopped goes on where it was; a finished experiment is not run again.
+Into `--output_dir`: `report.html` (all of it on one page), `claims.csv` (the verdicts), `figures/`, `results/` (tidy
+Parquet, config and provenance as JSON) and `checkpoints/`. A run that was stopped goes on where it was; a finished
+experiment is not run again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 from absl import flags
 
 from experiments import confidence, injected_loops, presets, proposition_one, risk_aversion, temporal_errors
-from loopjax import claims, compilation_cache, seeds
+from loopjax import claims, compilation_cache, report, seeds
 from loopjax import config as configs
 
 EXPERIMENTS = {
@@ -28,8 +31,13 @@ EXPERIMENTS = {
 }
 
 
+def descriptions(experiments: Mapping[str, ModuleType]) -> dict[str, str]:
+  """Experiment -> what its module says of it, for the report."""
+  return {name: module.__doc__ or "" for name, module in experiments.items()}
+
+
 def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataFrame:
-  """Runs every experiment of the preset and returns the claims table, which it also writes and prints.
+  """Runs every experiment of the preset and returns the claims table, which it also writes and prints; then the report.
 
   Args:
     preset: `quick`, `standard` or `paper`.
@@ -50,6 +58,7 @@ def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataF
   table = pd.concat(verdicts, ignore_index=True)
   print("\n== claims")
   print(table[["claim", "value", "low", "high", "bound", "direction", "published", "verdict"]].to_string(index=False))
+  report.write(output_dir, output_dir / "report.html", descriptions(EXPERIMENTS))
   return table
 
 

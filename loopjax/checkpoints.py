@@ -12,8 +12,9 @@ Shapes: S seeds.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,7 +83,7 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
 
   Raises:
     ValueError: one line that names the folder, a field, and its type and shape, found and expected, where the saved
-      state is another one.
+      state is another one, or says that it is damaged.
   """
   folder = Path(folder).absolute()
   if not folder.is_dir():  # Orbax would make it
@@ -93,10 +94,30 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
     if latest is None:
       return None
     path = folder / str(latest.step)
-    _check_same(path, _stored_leaves(checkpointer.metadata(latest).metadata), _stored_leaves(abstract_state))
-    state = checkpointer.load(latest, abstract_state)
+    with _named(path):
+      stored = _stored_leaves(checkpointer.metadata(latest).metadata)
+    _check_same(path, stored, _stored_leaves(abstract_state))
+    with _named(path):
+      state = checkpointer.load(latest, abstract_state)
   _check_same(path, _leaves(state), _leaves(abstract_state))  # keys are made of the kind saved, whatever was asked for
   return state, latest.step
+
+
+def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:
+  """Field -> shape of the arrays in the latest step saved in `folder`, keys as their data; None where there is none.
+
+  The axis of seeds is as long as the devices that saved it made it: whoever loads on others must ask.
+  """
+  folder = Path(folder).absolute()
+  if not folder.is_dir():
+    return None
+  with ocp.training.Checkpointer(folder) as checkpointer:
+    latest = checkpointer.latest
+    if latest is None:
+      return None
+    with _named(folder / str(latest.step)):
+      leaves = _stored_leaves(checkpointer.metadata(latest).metadata)
+  return {name: leaf.shape for name, leaf in leaves.items()}
 
 
 def load_config(folder: str | os.PathLike[str]) -> Any:
@@ -107,6 +128,15 @@ def load_config(folder: str | os.PathLike[str]) -> Any:
     ValueError: the file is not JSON.
   """
   return files.read_json(Path(folder) / _CONFIG)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+  """Turns what Orbax raises over damaged files, errors of many kinds and lengths, into one line that names `path`."""
+  try:
+    yield
+  except Exception as error:
+    raise ValueError(f"checkpoint {path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_storable(state: Any) -> None:

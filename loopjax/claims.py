@@ -110,11 +110,12 @@ def evaluate(claims: Iterable[Claim], frame: pd.DataFrame, preset: str) -> pd.Da
   names = [claim.name for claim in claims]
   repeated = sorted({name for name in names if names.count(name) > 1})
   require(not repeated, "claim.name", repeated, "unique")
-  return pd.DataFrame([_row(claim, _measured(claim, frame, preset)) for claim in claims], columns=_COLUMNS)
+  return pd.DataFrame([_row(claim, _measured(claim, frame, preset)) for claim in claims], columns=COLUMNS)
 
 
-_COLUMNS = ["claim", "value", "low", "high", "published", "verdict"]
-_COLUMNS += ["bound", "direction", "num_seeds", "zero_variance", "description", "condition", "source"]
+NUMBERS = ["value", "low", "high", "published", "bound"]
+COLUMNS = ["claim", "value", "low", "high", "published", "verdict"]
+COLUMNS += ["bound", "direction", "num_seeds", "zero_variance", "description", "condition", "source"]
 
 
 def _measured(claim: Claim, frame: pd.DataFrame, preset: str) -> Interval | None:

@@ -137,6 +137,16 @@ def stream_of_walk(task: StarGraph, walk: jax.Array, goal_chain: jax.Array) -> S
   )
 
 
+def encode_walks(task: StarGraph, graphs: Graph, goal_chain: jax.Array, walks: jax.Array) -> Row:
+  """Rows of graphs (fields [G, ...]) with walks [G, R, W] to goals [G, R], a stream each, to be read teacher-forced."""
+
+  def of_graph(graph: Graph, goals: jax.Array, walks: jax.Array) -> Row:
+    streams = jax.vmap(lambda walk, goal: stream_of_walk(task, walk, goal))(walks, goals)
+    return encode_streams(task, graph, streams)
+
+  return jax.vmap(of_graph)(graphs, goal_chain, walks)
+
+
 def sample_row(
   task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, *, num_streams: int, length: int, packed: bool
 ) -> Row:

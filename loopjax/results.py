@@ -1,12 +1,14 @@
 """An output folder: results once computed are kept, and never mixed with those of another config.
 
 `results/<name>.json` holds config and provenance and is written first, so that it claims the folder;
-`results/<name>.parquet` is written when all is done. `figures/` and `checkpoints/` lie beside.
+`results/<name>.parquet` is written when all is done, and the JSON then gains `wall_seconds`: the time of the run that
+finished it, without what an earlier one that was stopped had spent. `figures/` and `checkpoints/` lie beside.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +69,10 @@ def compute_once(
   if path.exists():
     print(f"{path} is complete: read, not run again")
     return read_frame(path)
+  began = time.monotonic()
   frame = compute()
+  record = path.with_suffix(".json")
+  files.write_json(files.read_json(record) | {"wall_seconds": round(time.monotonic() - began, 1)}, record)
   files.write_parquet(frame, path)
   return frame
 

@@ -131,7 +131,7 @@ def train(
 
 def _students(state: TrainState, history: list[pd.DataFrame], num_seeds: int) -> Students:
   frame = pd.concat(history, ignore_index=True)
-  return Students(state, _report_not_finite(frame, num_seeds), frame)
+  return Students(state, finite_rows(frame, num_seeds), frame)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
@@ -186,7 +186,7 @@ def _loss_text(frame: pd.DataFrame) -> str:
   return f"loss {frame['loss'][finite].mean():.4f}{lost}"
 
 
-def _report_not_finite(history: pd.DataFrame, num_seeds: int) -> np.ndarray:
+def finite_rows(history: pd.DataFrame, num_seeds: int) -> np.ndarray:
   """Which seeds stayed finite, [S]; names the others in the log."""
   finite = np.isfinite(history["loss"]).groupby(history["row"]).all()
   is_finite = finite.reindex(range(num_seeds), fill_value=True).to_numpy()

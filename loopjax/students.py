@@ -1,4 +1,4 @@
-"""From tasks to trained students: the one call that experiments and notebooks make.
+"""From tasks to trained students, and back from a folder: the calls that experiments, reports and notebooks make.
 
 A group of students differs in seed and in the teacher's probabilities alone, and so trains in one compiled program.
 """
@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from loopjax import checkpoints, results, runner, seeds, teacher, training
 from loopjax import config as configs
-from loopjax import runner, teacher, training
 from loopjax.config import require
 from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training
+from loopjax.training import Training, TrainState
 from loopjax.transformer import Transformer
 
 
@@ -81,3 +83,60 @@ def rows_of(num_tasks: int, seed_numbers: Sequence[int]) -> tuple[np.ndarray, np
   """For every row of `train_students`, the index of its task and its seed, both [S]."""
   tasks = np.repeat(np.arange(num_tasks), len(seed_numbers))
   return tasks, np.tile(np.asarray(seed_numbers), num_tasks)
+
+
+class Group(NamedTuple):
+  """What `train_students` was asked for and gave: `students` has a row per (task, seed), in the order of `rows_of`."""
+
+  tasks: list[StarGraph]
+  model: Transformer
+  training: Training
+  seed_numbers: list[int]
+  students: Students
+
+
+def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
+  """The students that `train_students` saved in `folder`, as far as they were trained.
+
+  Args:
+    folder: as given to `train_students`; any number of devices may have saved it.
+    mesh: where to place them, from `seeds.device_mesh`.
+
+  Raises:
+    FileNotFoundError: the folder has no config.
+    ValueError: one line: what lies there is not of `train_students`, has no checkpoint, or does not fit its config.
+  """
+  path = Path(folder) / "config.json"
+  run = checkpoints.load_config(folder)
+  for name, kind in (("tasks", dict), ("model", dict), ("training", dict), ("seeds", list)):
+    part = run.get(name) if isinstance(run, dict) else None
+    require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
+  try:
+    tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
+    model = configs.from_json(Transformer, run["model"], "model")
+    config = configs.from_json(Training, run["training"], "training")
+    check_one_program(tasks)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  num_rows = len(tasks) * len(run["seeds"])
+  state = _load_rows(folder, tasks[0], model, config, num_rows)
+  history = results.read_frame(Path(folder) / "history.parquet")
+  history = history[history["step"] <= int(np.max(state.step))]
+  trained = Students(seeds.place(state, mesh), runner.finite_rows(history, num_rows), history)
+  return Group(tasks, model, config, run["seeds"], trained)
+
+
+def _load_rows(folder: Any, task: StarGraph, model: Transformer, config: Training, num_rows: int) -> TrainState:
+  """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
+  shapes = checkpoints.saved_shapes(folder)
+  require(shapes is not None, f"{folder}: checkpoint", None, "there: the run had saved nothing")
+  num_saved, *_ = (shapes or {}).get("step") or (None,)
+  require(num_saved is not None, f"{folder}: checkpoint", sorted(shapes or {}), "readable, with the field step")
+  rows = f"{num_rows} at least, a row per task and seed"
+  require((num_saved or 0) >= num_rows, f"{folder}: students", num_saved, rows)
+  extra = teacher.teacher_probabilities(task)
+  one = jax.eval_shape(lambda: training.init(task, model, config, jax.random.key(0), extra))
+  abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), one)
+  loaded = checkpoints.load(folder, abstract)
+  assert loaded is not None  # it had a step when its shapes were read
+  return jax.tree.map(lambda leaf: leaf[:num_rows], loaded[0])

@@ -121,7 +121,7 @@ class EvaluateTest(parameterized.TestCase):
   def test_no_claims_give_the_columns(self):
     table = claims.evaluate([], make_frame(), "laptop")
     self.assertEmpty(table)
-    self.assertEqual(list(table.columns), claims._COLUMNS)
+    self.assertEqual(list(table.columns), claims.COLUMNS)
 
   def test_csv_round_trip(self):
     path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "results" / "claims.csv"

@@ -14,6 +14,7 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 
 from experiments import injected_loops, presets, proposition_one, reproduce, risk_aversion, temporal_errors
+from loopjax import files
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -64,9 +65,15 @@ class ReproduceTest(absltest.TestCase):
     errors = [f"temporal_errors{suffix}" for suffix in ("", "_by_lag", "_by_visit", "_loss")]
     injected = [f"injected_loops{suffix}" for suffix in ("", "_no_hardness_root", "_easy_root", "_loss")]
     inside = [f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")]
-    for name in ("risk_aversion", "proposition_one", "phase_diagram", *errors, *injected, *inside):
+    for name in ("risk_aversion", "proposition_one", "proposition_one_phase_diagram", *errors, *injected, *inside):
       for suffix in (".png", ".svg"):
         self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000)
+
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for name in reproduce.EXPERIMENTS:
+      self.assertIn(f'id="of-{name}"', page)
+    self.assertNotIn("Not read", page)
+    self.assertGreater(files.read_json(folder / "results" / "risk_aversion.json")["wall_seconds"], 0)
 
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
     self.assertLen(walks, 4 * 3 * 2)

@@ -170,12 +170,7 @@ def read_visits(
   nodes: jax.Array,
 ) -> Visits:  # fmt: skip
   """The visits of walks [G, R, W], the student's own or a teacher's, read teacher-forced by one student."""
-
-  def encode(graph: Graph, goals: jax.Array, walks: jax.Array) -> encoding.Row:
-    streams = jax.vmap(lambda walk, goal: encoding.stream_of_walk(task, walk, goal))(walks, goals)
-    return encoding.encode_streams(task, graph, streams)
-
-  rows = jax.vmap(encode)(*problems, nodes)
+  rows = encoding.encode_walks(task, *problems, nodes)
   return visits_of_logits(task, probabilities, problems, nodes, transformer.apply(model, task, params, rows).logits)
 
 

@@ -1,0 +1,35 @@
+"""Writes one self-contained HTML page from a results folder: claims, figures, settings, walks to step through.
+
+`reproduce` ends with it; it can be made again from any such folder, with the students that are there.
+
+  python -m experiments.report --results_dir=results/quick
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import exploration_curriculum, reproduce
+from loopjax import compilation_cache, report, seeds
+from loopjax import config as configs
+
+EXPERIMENTS = {**reproduce.EXPERIMENTS, exploration_curriculum.NAME: exploration_curriculum}
+
+
+def main() -> None:
+  results_dir = Path(_RESULTS_DIR.value)
+  output = Path(_OUTPUT.value or results_dir / "report.html")
+  for problem in report.write(results_dir, output, reproduce.descriptions(EXPERIMENTS)):
+    print(f"not read: {problem}", file=sys.stderr)
+  print(f"written to {output}")
+
+
+if __name__ == "__main__":
+  seeds.use_all_cores()
+  compilation_cache.enable()
+  _RESULTS_DIR = flags.DEFINE_string("results_dir", None, "As `reproduce` writes it.", required=True)
+  _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; report.html in the results folder by default.")
+  configs.run_main(main)

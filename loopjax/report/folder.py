@@ -1,0 +1,115 @@
+"""What lies in a results folder, read file by file: a bad file is a line in `problems`, and the rest is read on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+
+from loopjax import claims, files, results
+from loopjax.config import require
+
+Value = TypeVar("Value")
+
+
+class Table(NamedTuple):
+  """The size of a Parquet file of results; `num_seeds` is 0 where it has no column `seed`."""
+
+  num_rows: int
+  num_columns: int
+  num_seeds: int
+
+
+class Folder(NamedTuple):
+  """The content of a results folder, by file name without suffix.
+
+  Attributes:
+    claims: `claims.csv`; None where it cannot be read.
+    figures: the SVG files' text.
+    runs: the JSON files of `results/`: dicts with config and provenance, and wall_seconds where known.
+    tables: the Parquet files of `results/`.
+  """
+
+  claims: pd.DataFrame | None
+  figures: dict[str, str]
+  runs: dict[str, dict[str, Any]]
+  tables: dict[str, Table]
+
+
+def attempt(problems: list[str], read: Callable[[], Value]) -> Value | None:
+  """What `read` gives; where it raises `ValueError` or `OSError`, None, and its message as one line in `problems`."""
+  try:
+    return read()
+  except FileNotFoundError as error:
+    problems.append(f"{error.filename}: is not there" if error.filename else _one_line(error))
+  except (ValueError, OSError) as error:
+    problems.append(_one_line(error))
+  return None
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())
+
+
+def read(path: str | os.PathLike[str], problems: list[str]) -> Folder:
+  """Everything that a report shows but the students; what cannot be read is named in `problems`.
+
+  Raises:
+    ValueError: there is no such folder.
+  """
+  path = Path(path)
+  require(path.is_dir(), "results_dir", str(path), "a folder that exists, such as `reproduce` writes it")
+  return Folder(
+    claims=attempt(problems, lambda: _read_claims(path / "claims.csv")),
+    figures=_read_all(path / "figures", ".svg", _read_text, problems),
+    runs=_read_all(path / "results", ".json", _read_run, problems),
+    tables=_read_all(path / "results", ".parquet", _read_table, problems),
+  )
+
+
+def _read_all(folder: Path, suffix: str, read: Callable[[Path], Value], problems: list[str]) -> dict[str, Value]:
+  paths = sorted(folder.glob(f"*{suffix}"))
+  if not paths:
+    problems.append(f"{folder}: has no {suffix} file")
+  found = {path.stem: attempt(problems, lambda path=path: read(path)) for path in paths}  # type: ignore[misc]
+  return {name: value for name, value in found.items() if value is not None}
+
+
+def _read_text(path: Path) -> str:
+  try:
+    return path.read_text(encoding="utf-8")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path}: is not text in UTF-8: {error}") from error
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+  run = files.read_json(path)
+  whole = isinstance(run, dict) and all(isinstance(run.get(part), dict) for part in ("config", "provenance"))
+  if not whole:
+    raise ValueError(f"{path}: is not of a run: it must be an object with the objects config and provenance")
+  return run
+
+
+def _read_table(path: Path) -> Table:
+  frame = results.read_frame(path)
+  num_seeds = frame["seed"].nunique() if "seed" in frame.columns else 0
+  return Table(len(frame), len(frame.columns), num_seeds)
+
+
+def _read_claims(path: Path) -> pd.DataFrame:
+  try:
+    frame = pd.read_csv(path)
+  except ValueError as error:  # pandas' errors, and those of decoding, are
+    raise ValueError(f"{path}: is not a readable CSV file: {error}") from error
+  missing = [column for column in claims.COLUMNS if column not in frame.columns]
+  if missing:
+    raise ValueError(f"{path}: has no column {missing[0]!r}; it must have {', '.join(claims.COLUMNS)}")
+  for column in claims.NUMBERS:
+    try:
+      frame[column] = pd.to_numeric(frame[column]).astype(float)
+    except (ValueError, TypeError) as error:
+      raise ValueError(f"{path}: column {column!r} holds what is no number: {error}") from error
+  return frame

@@ -1,0 +1,111 @@
+"""The data of the walk viewer: a few walks of the students of each checkpoint folder, as JSON.
+
+Probabilities are in thousandths, and those that round to none are left out: a list [node, thousandths, node,
+thousandths, ...] per step, where node N stands for labels off the graph.
+
+Shapes: S students, G graphs, R temperatures, W nodes of a walk, N nodes of the graph.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from loopjax import config as configs
+from loopjax import seeds, students, walk_traces
+from loopjax.star_graph import StarGraph
+from loopjax.students import Group
+from loopjax.teacher import PADDING
+from loopjax.walk_traces import WalkTraces
+
+TEMPERATURES = (0.0, 0.5, 1.0)
+NUM_GRAPHS = 4
+MAX_SEEDS = 2  # per condition: a page is to be looked at, and to stay small
+
+
+def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
+  """The walks of the students in a checkpoint folder.
+
+  Args:
+    folder: of `students.train_students`.
+    mesh: from `seeds.device_mesh`.
+
+  Raises:
+    FileNotFoundError, ValueError: as `students.load_students`; no student is finite.
+  """
+  group = students.load_students(folder, mesh)
+  rows = _shown_rows(group)
+  if not rows:
+    raise ValueError(f"{folder}: no student's loss stayed finite")
+  state = jax.tree.map(lambda leaf: leaf[np.array(rows)], group.students.state)
+  task = group.tasks[0]
+  traces = walk_traces.trace_students(
+    task, group.model, seeds.place(state, mesh), len(rows), mesh, temperatures=TEMPERATURES, num_graphs=NUM_GRAPHS,
+    seed=0,
+  )  # fmt: skip
+  names = condition_names(group.tasks)
+  task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
+  return {
+    "name": folder.name.replace("_", " "),
+    "chains": task.num_chains,
+    "length": task.chain_length,
+    "cut": task.max_steps,
+    "goalHidden": task.goal_hidden,
+    "steps": [int(group.students.history["step"].max()), group.training.num_steps],
+    "temperatures": TEMPERATURES,
+    "students": [
+      {"condition": names[task_index[row]], "seed": int(seed[row]), "walks": _walks(task, traces, index)}
+      for index, row in enumerate(rows)
+    ],
+  }
+
+
+def condition_names(tasks: list[StarGraph]) -> list[str]:
+  """A name per task that says in what it differs from the others; that of a single one says nothing."""
+  trees = [configs.to_json(task) for task in tasks]
+  differing = [field for field in trees[0] if len({str(tree[field]) for tree in trees}) > 1]
+  return [", ".join(f"{field} {tree[field]:g}" for field in differing) for tree in trees]
+
+
+def _shown_rows(group: Group) -> list[int]:
+  """The first finite students of every condition."""
+  is_finite = group.students.is_finite.reshape(len(group.tasks), -1)
+  return [
+    int(task * is_finite.shape[1] + row)
+    for task in range(len(group.tasks))
+    for row in np.flatnonzero(is_finite[task])[:MAX_SEEDS]
+  ]
+
+
+def _walks(task: StarGraph, traces: WalkTraces, student: int) -> list[list[dict[str, Any]]]:
+  """Per temperature the walks on the G graphs."""
+
+  def one(graph: int, temperature: int) -> dict[str, Any]:
+    return _walk(task, jax.tree.map(lambda leaf: leaf[student, graph, temperature], traces))
+
+  return [[one(graph, temperature) for graph in range(NUM_GRAPHS)] for temperature in range(len(TEMPERATURES))]
+
+
+def _walk(task: StarGraph, trace: WalkTraces) -> dict[str, Any]:
+  """One walk; the probabilities are as long as it could be read."""
+  asked = ~np.isnan(trace.off_graph)
+  student = np.concatenate([trace.student, trace.off_graph[:, None]], axis=1)[asked]
+  walk = trace.nodes[trace.nodes != PADDING]
+  return {
+    "goal": int(trace.goal_chain),
+    "nodes": walk.tolist(),
+    "student": [_thousandths(row) for row in student],
+    "teacher": [_thousandths(row) for row in trace.teacher[asked]],
+    "invalid": np.flatnonzero(~trace.is_valid).tolist(),
+    "loop": [int(field) for field in trace.loop] if trace.loop.period > 0 else None,
+  }
+
+
+def _thousandths(probabilities: np.ndarray) -> list[int]:
+  rounded = np.rint(1000 * probabilities).astype(int)
+  nodes = np.flatnonzero(rounded)
+  return np.stack([nodes, rounded[nodes]], axis=1).ravel().tolist()

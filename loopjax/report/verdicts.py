@@ -1,0 +1,90 @@
+"""The table of claims: verdict as word, mark and colour; value, interval and bound as numbers and drawn to scale."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from loopjax import claims
+
+MARKS = {claims.HOLDS: "✓", claims.FAILS: "✗", claims.UNDECIDED: "?", claims.NOT_RUN: "–"}
+_WIDTH, _HEIGHT, _EDGE = 150.0, 26.0, 8.0
+
+
+HEADS = ("verdict", "claim", "value [95% interval]", "holds if", "published", "seeds", "to scale")
+
+
+def number(value: float) -> str:
+  """Three significant digits; infinity as its sign, NaN as a dash."""
+  if math.isnan(value):
+    return "–"
+  return f"{value:.3g}".replace("inf", "∞").replace("-", "−")
+
+
+def badge(verdict: str) -> str:
+  """The verdict as a word with its mark; the colour comes on top."""
+  kind = verdict.replace(" ", "-") if verdict in MARKS else "other"
+  mark = MARKS.get(verdict, "•")
+  return f'<span class="badge {kind}"><span aria-hidden="true">{mark}</span> {escape(verdict)}</span>'
+
+
+def summary(frame: pd.DataFrame) -> str:
+  """How many claims have each verdict."""
+  counts = frame["verdict"].astype(str).value_counts()
+  order = [verdict for verdict in MARKS if verdict in counts] + [v for v in counts.index if v not in MARKS]
+  return " ".join(f"<li>{badge(verdict)} <b>{counts[verdict]}</b></li>" for verdict in order)
+
+
+def table(frame: pd.DataFrame, caption: str) -> str:
+  """The claims of the frame, in its order."""
+  heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
+  rows = "\n".join(_row(row) for row in frame.to_dict("records"))
+  return f"""<table class="claims"><caption>{escape(caption)}</caption>
+<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"""
+
+
+def _row(row: dict[str, Any]) -> str:
+  sign = {"below": "&lt;", "above": "&gt;"}.get(str(row["direction"]), escape(str(row["direction"])))
+  interval = (
+    "" if math.isnan(row["low"]) else f'<span class="interval">[{number(row["low"])}, {number(row["high"])}]</span>'
+  )
+  same = ' <span class="hint">all seeds agree</span>' if str(row["zero_variance"]) == "True" else ""
+  return f"""<tr>
+<td>{badge(str(row["verdict"]))}</td>
+<th scope="row"><span class="claim">{escape(str(row["description"]))}</span>
+<span class="hint">{escape(str(row["condition"]))}</span>
+<span class="hint"><code>{escape(str(row["claim"]))}</code>, {escape(str(row["source"]))}</span></th>
+<td data-label="value">{number(row["value"])} {interval}{same}</td>
+<td data-label="holds if">{sign} {number(row["bound"])}</td>
+<td data-label="published">{number(row["published"])}</td>
+<td data-label="seeds">{escape(str(row["num_seeds"]))}</td>
+<td class="scale">{_scale(row)}</td>
+</tr>"""
+
+
+def _scale(row: dict[str, Any]) -> str:
+  """Interval, bound and published value on one line, for the eye alone: the numbers stand beside."""
+  if math.isnan(row["value"]):
+    return ""
+  ends = [row[name] for name in ("value", "low", "high", "bound", "published") if math.isfinite(row[name])]
+  low, high = min(ends), max(ends)
+  span = (high - low) or 1.0
+
+  def place(value: float) -> float:
+    inside = min(max(value, low - span), high + span)  # infinite ends run off the line
+    return round(min(max(_EDGE + (_WIDTH - 2 * _EDGE) * (inside - low) / span, 0), _WIDTH), 1)
+
+  middle, bound = _HEIGHT / 2, place(row["bound"])
+  side = f'x="0" width="{bound}"' if row["direction"] == "below" else f'x="{bound}" width="{_WIDTH - bound:.1f}"'
+  parts = [f'<rect class="side" {side} y="0" height="{_HEIGHT:g}"/>']
+  parts.append(f'<path class="bound" d="M{bound} 0V{_HEIGHT:g}"/>')
+  if not math.isnan(row["low"]):
+    parts.append(f'<path class="line" d="M{place(row["low"])} {middle}H{place(row["high"])}"/>')
+  if math.isfinite(row["published"]):
+    x = place(row["published"])
+    parts.append(f'<path class="published" d="M{x} {middle - 5}l5 5l-5 5l-5-5z"/>')
+  parts.append(f'<circle class="value" cx="{place(row["value"])}" cy="{middle}" r="4"/>')
+  return f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" aria-hidden="true">{"".join(parts)}</svg>'

@@ -1,0 +1,266 @@
+"""The page of a results folder: complete, closed in itself, whole whatever the folder holds, alive in a browser."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import math
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import jax
+import numpy as np
+import pandas as pd
+from absl.testing import absltest, parameterized
+from matplotlib.figure import Figure
+
+from loopjax import claims, files, plotting, provenance, report, seeds, students
+from loopjax.report import figures, page, traces, verdicts
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+MODEL, TRAINING = Transformer(num_layers=1, num_heads=2, width=16), Training(num_steps=3, rows_per_step=2)
+TASKS = [StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=e) for e in (0.0, 0.5)]
+EVIL = "</script><script>alert(1)</script>"
+TEXT = "A headline about `p`.\n\n  python -m experiments.first\n"
+VOID = {"meta", "link", "input", "br"}
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def claims_frame() -> pd.DataFrame:
+  common = {"published": math.nan, "direction": "below", "num_seeds": 3, "zero_variance": False, "condition": "T = 0"}
+  numbers = [(0.1, -math.inf, 0.2, "holds"), (2.0, 1.5, 2.5, "fails"), (1.0, 0.5, 1.5, "undecided")]
+  numbers.append((math.nan, math.nan, math.nan, "not run"))
+  rows = [
+    common | {"claim": f"claim_{i}", "value": value, "low": low, "high": high, "verdict": verdict, "bound": 1.0,
+              "description": f"Claim {i}: {EVIL}", "source": "ours"}
+    for i, (value, low, high, verdict) in enumerate(numbers)
+  ]  # fmt: skip
+  return pd.DataFrame(rows, columns=claims.COLUMNS)
+
+
+def make_folder(folder: pathlib.Path) -> None:
+  """A small results folder, by the project's own writers."""
+  claims.write_csv(claims_frame(), folder / "claims.csv")
+  figure = Figure()
+  figure.subplots().plot([0, 1], [0, 1], label="student")
+  plotting.save(figure, folder / "figures" / "first_loss")
+  record = {"config": {"task": {"num_chains": 3}}, "provenance": provenance.provenance(), "wall_seconds": 90.0}
+  files.write_json(record, folder / "results" / "first.json")
+  files.write_parquet(pd.DataFrame({"seed": [0, 1, 1], "x": 1.0}), folder / "results" / "first.parquet")
+  students.train_students(TASKS, MODEL, TRAINING, (0, 1), seeds.device_mesh(), folder=folder / "checkpoints" / "first")
+
+
+class Parser(html.parser.HTMLParser):
+  """Checks that elements nest, and collects attributes and the text of every element."""
+
+  def __init__(self):
+    super().__init__()
+    self.open, self.attributes, self.texts = [], [], {}
+
+  def handle_starttag(self, tag, attrs):
+    self.attributes += [(tag, *pair) for pair in attrs]
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.attributes += [(tag, *pair) for pair in attrs]
+
+  def handle_endtag(self, tag):
+    if not self.open or self.open.pop() != tag:
+      raise AssertionError(f"</{tag}> at {self.getpos()} closes another element")
+
+  def handle_data(self, data):
+    self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+def parsed(text: str) -> Parser:
+  parser = Parser()
+  parser.feed(text)
+  parser.close()
+  if parser.open:
+    raise AssertionError(f"left open: {parser.open}")
+  return parser
+
+
+class ReportTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+    cls.folder = cls.root / "whole"
+    make_folder(cls.folder)
+    cls.problems = report.write(cls.folder, cls.folder / "report.html", {"first": TEXT})
+    cls.text = (cls.folder / "report.html").read_text(encoding="utf-8")
+    cls.data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', cls.text)[1])
+
+  def test_everything_is_on_the_page(self):
+    self.assertEqual(self.problems, [])
+    for expected in (
+      "A headline about <code>p</code>", "<code>python -m experiments.first</code>", "task.num_chains", jax.__version__,
+      "90 s", "first.parquet", "✓", "✗", "0.1", "[−∞, 0.2]", "&lt; 1", "Figure: first loss", "Not run: 1",
+    ):  # fmt: skip
+      self.assertIn(expected, self.text)
+    for verdict in verdicts.MARKS:
+      self.assertIn(f"</span> {verdict}</span>", self.text)
+
+  def test_it_nests_ids_are_unique_and_references_lead_somewhere(self):
+    attributes = parsed(self.text).attributes
+    ids = [value for _, key, value in attributes if key == "id"]
+    self.assertLen(ids, len(set(ids)))
+    for _, key, value in attributes:
+      if key == "aria-labelledby" or (key == "href" and value.startswith("#")):
+        self.assertIn(value.removeprefix("#"), ids)
+
+  def test_nothing_is_fetched(self):
+    for tag, key, value in parsed(self.text).attributes:
+      if key in ("src", "href", "action", "srcset", "poster", "data"):
+        self.assertRegex(value, "^(#|data:,$)", f"{tag} {key}")
+    self.assertEmpty(re.findall(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", self.text))
+    self.assertIn("default-src 'none'", self.text)
+
+  def test_text_from_the_folder_is_text(self):
+    scripts = parsed(self.text).texts["script"]
+    self.assertNotIn(EVIL, self.text)
+    self.assertNotIn("alert(1)", "".join(scripts))
+    value = {"x": f"{EVIL}<!-- &amp;"}
+    self.assertNotRegex(page.json_for_html(value), "[<>&]")
+    self.assertEqual(json.loads(page.json_for_html(value)), value)
+
+  def test_walks_are_of_the_students_and_sum_to_one(self):
+    (group,) = self.data["groups"]
+    expected = [(f"explore_prob {e}", seed) for e in ("0", "0.5") for seed in (0, 1)]
+    self.assertEqual([(s["condition"], s["seed"]) for s in group["students"]], expected)
+    num_nodes = TASKS[0].num_nodes
+    for walk in (walk for s in group["students"] for walks in s["walks"] for walk in walks):
+      self.assertEqual(walk["nodes"][0], 0)
+      self.assertLen(walk["student"], len(walk["nodes"]) - 1)
+      for row in walk["student"] + walk["teacher"]:
+        self.assertLess(max(row[::2]), num_nodes)
+        self.assertAlmostEqual(sum(row[1::2]), 1000, delta=num_nodes / 2)
+    for student in group["students"]:
+      for walk in student["walks"][0]:  # greedy
+        for row, taken in zip(walk["student"], walk["nodes"][1:], strict=True):
+          given = dict(zip(row[::2], row[1::2], strict=True))
+          self.assertGreaterEqual(given[taken], max(given.values()) - 1)  # but for rounding
+
+  def test_hostile_files_cost_a_line_each_and_nothing_else(self):
+    folder = self.root / "hostile"
+    shutil.copytree(self.folder, folder)
+    (folder / "claims.csv").unlink()
+    (folder / "results" / "first.parquet").write_bytes((folder / "results" / "first.parquet").read_bytes()[:40])
+    (folder / "results" / "second.json").write_text('{"config": ')
+    (folder / "results" / "third.json").write_text("[1]")
+    (folder / "figures" / "bad.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><g>")
+    config = files.read_json(folder / "checkpoints" / "first" / "config.json")
+    config["model"]["width"] = 32
+    files.write_json(config, folder / "checkpoints" / "first" / "config.json")
+    problems = report.write(folder, folder / "report.html", {"first": TEXT})
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    named = ["claims.csv", "first.parquet", "second.json", "third.json", "bad.svg", "checkpoints/first"]
+    self.assertLen(problems, len(named))
+    for name in named:
+      lines = [problem for problem in problems if name in problem]
+      self.assertLen(lines, 1, f"{name}: {problems}")
+      self.assertNotIn("\n", lines[0])
+    parsed(text)
+    for expected in ("Not read", "A headline", "Figure: first loss", "no readable table", jax.__version__):
+      self.assertIn(expected, text)
+
+  def test_no_checkpoints_is_one_line_and_a_page(self):
+    folder = self.root / "bare"
+    shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    (problem,) = report.write(folder, folder / "report.html", {"first": TEXT})
+    self.assertIn("no walks", problem)
+    self.assertIn('{"groups":[]}', (folder / "report.html").read_text(encoding="utf-8"))
+
+  def test_a_claims_file_of_another_kind_is_named(self):
+    for content, message in (("a,b\n1,2\n", "no column 'claim'"), ("", "not a readable CSV")):
+      folder = self.root / f"claims_{len(content)}"
+      folder.mkdir()
+      (folder / "claims.csv").write_text(content)
+      problems = report.write(folder, folder / "report.html", {})
+      self.assertTrue(any(message in problem and "claims.csv" in problem for problem in problems), problems)
+
+  def test_no_folder_is_one_line_and_a_non_zero_exit(self):
+    command = [sys.executable, "-m", "experiments.report", f"--results_dir={self.root}/none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    self.assertNotEqual(done.returncode, 0)
+    self.assertLen(done.stderr.strip().splitlines(), 1, done.stderr)
+    self.assertIn(f"{self.root}/none", done.stderr)
+    self.assertFalse((self.root / "none").exists())
+
+  def test_in_a_browser_the_slider_moves_the_walk(self):
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    try:
+      from playwright.sync_api import sync_playwright
+    except ImportError:
+      raise unittest.SkipTest("playwright is not installed") from None
+    if browser is None:
+      raise unittest.SkipTest("no browser is installed")
+    with sync_playwright() as playwright:
+      view = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page(
+        viewport={"width": 390, "height": 844}
+      )
+      said, requests = [], []
+      view.on("console", lambda message: said.append(message.text))
+      view.on("pageerror", lambda error: said.append(str(error)))
+      view.on("request", lambda request: requests.append(request.url))
+      view.goto(f"file://{self.folder}/report.html")
+      before = view.inner_text("#now")
+      view.locator("#step").press("End")
+      self.assertNotEqual(view.inner_text("#now"), before)
+      view.locator("#previous").press("Home")  # the viewer's own keys, off the slider
+      self.assertStartsWith(view.inner_text("#now"), "Node 1 of ")
+      self.assertEqual(view.input_value("#step"), "0")
+      view.select_option("#temperature", "2")
+      self.assertEqual(view.locator("#strip span").count(), int(view.get_attribute("#step", "max")) + 1)
+      self.assertLessEqual(view.evaluate("document.documentElement.scrollWidth"), 390)
+      self.assertEqual(said, [])
+      self.assertLen(requests, 1)
+
+
+class PartsTest(parameterized.TestCase):
+  def test_figures_keep_their_shapes_and_lose_what_runs_or_fetches(self):
+    text = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 10">
+      <script>alert(1)</script><image href="http://x/y.png"/><foreignObject/><style>*{fill:url(http://x)}</style>
+      <a href="http://x"><path d="M0 0"/></a><defs><clipPath id="c"><path id="p" d="M0 0H1"/></clipPath></defs>
+      <g clip-path="url(#c)" onclick="alert(1)"><use xlink:href="#p" style="fill: url('http://x')"/>text</g></svg>"""
+    clean = figures.inline(text, "name", 'A "label"')
+    for gone in ("alert", "http", "script", "image", "foreign", "<style", "<a"):
+      self.assertNotIn(gone, clean)
+    for kept in ('id="name-c"', 'url(#name-c)"', 'href="#name-p"', "text", 'viewBox="0 0 10 10"', "&quot;label&quot;"):
+      self.assertIn(kept, clean)
+
+  @parameterized.parameters("", "<svg", "<p>text</p>", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+  def test_what_is_no_figure_is_refused(self, text):
+    with self.assertRaises(ValueError):
+      figures.inline(text, "name", "label")
+
+  @parameterized.parameters((math.nan, "–"), (-math.inf, "−∞"), (0.12345, "0.123"), (-2.0, "−2"), (31.0, "31"))
+  def test_numbers(self, value, expected):
+    self.assertEqual(verdicts.number(value), expected)
+
+  def test_conditions_are_named_by_what_differs(self):
+    self.assertEqual(traces.condition_names(TASKS), ["explore_prob 0", "explore_prob 0.5"])
+    self.assertEqual(traces.condition_names(TASKS[:1]), [""])
+
+  def test_thousandths_leave_out_what_rounds_to_none(self):
+    self.assertEqual(traces._thousandths(np.array([0.25, 0.0004, 0.7496])), [0, 250, 2, 750])
+
+
+if __name__ == "__main__":
+  absltest.main()
