@@ -1,8 +1,8 @@
 """The student: a decoder-only Flax transformer over rows of a prompt and R streams (see `encoding`).
 
 A layer is pre-norm attention and a squared-ReLU MLP. The prompt is read on its own, once; its keys and values then
-serve all streams of the row, in training as in decoding. Layers are scanned, a few at a time, so compile time does not grow with
-depth.
+serve all streams of the row, in training as in decoding. Layers are scanned, a few at a time, so compile time does not
+grow with depth.
 
 Shapes: B batch, P prompt positions, R streams, L positions read in this call, K positions that can be attended to in
 the stream (K = L, or the cache's length), M layers, H heads, F = D / H, D model width, V vocabulary.
@@ -209,6 +209,7 @@ def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
     prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),
     inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
     positions=tokens, segments=tokens, targets=tokens, weights=tokens, nodes=tokens,
+    labels=jnp.zeros((1, task.num_nodes), jnp.int32),
   )  # fmt: skip
   return TransformerModule(config, task).init(key, row)["params"]
 
