@@ -178,7 +178,7 @@ def train_step(
     if data_axis is not None:
       weights = jax.lax.psum(weights, data_axis)
     means = jax.tree.map(lambda total, weight: total / jnp.maximum(weight, 1.0), totals, weights)
-    return sum(jax.tree.leaves(means)), (jax.tree.leaves(weights)[0], extra)
+    return jnp.sum(jnp.stack(jax.tree.leaves(means))), (jax.tree.leaves(weights)[0], extra)
 
   (loss, (trained_positions, extra)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
   if data_axis is not None:
