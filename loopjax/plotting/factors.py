@@ -73,6 +73,7 @@ def factor_chart(frame: pd.DataFrame, columns: Sequence[Column], *, title: str |
     grid[row, 0].set_yticks(range(len(values)), values)
     grid[row, 0].set_ylim(len(values) - 0.5, -0.5)
     grid[row, 0].set_ylabel(factor, fontsize=TEXT, rotation=0, ha="right", va="center", weight="bold")
+  figure.align_ylabels(grid[:, 0])
   _dress_columns(grid, columns)
   _add_legends(figure, colours, columns, frame["seed"].nunique(), title)
   return figure
@@ -128,5 +129,5 @@ def _add_legends(
     seeds: Line2D([], [], **{**_DOT, "linestyle": "-"}, color=_ALONE), "base student": Patch(**_BASE_FILL)
   }  # fmt: skip
   if any(column.reference is not None for column in columns):
-    styles["chance"] = Line2D([], [], **_REFERENCE)
+    styles["what chance gives"] = Line2D([], [], **_REFERENCE)
   add_legend(figure, list(styles.values()), list(styles), BELOW)

@@ -100,7 +100,7 @@ def temperature_grid(
   for name, other in {"theory": theory, "published": published}.items():
     check_conditions(name, other, "condition", frame)
   counts = seed_counts(frame, "condition", measures)
-  figure = new_figure((WIDTHS[-1], 1.3 * len(measures)))
+  figure = new_figure((WIDTHS[-1], 1.4 * len(measures)))
   grid = figure.subplots(len(measures), len(columns), sharex=True, sharey="row", squeeze=False)
   styles: dict[str, Any] = {}
   for place, (title, conditions) in enumerate(columns.items()):
@@ -108,7 +108,7 @@ def temperature_grid(
     for row, (axes, measure) in enumerate(zip(grid[:, place], measures, strict=True)):
       styles |= _draw_panel(axes, measure, [frame, theory, published], "condition", colours)
       label = LABELS.get(measure) or Label(measure.replace("_", " "), measure)
-      unit = "" if place else f"{label.title}\n({label.unit})"
+      unit = "" if place else f"{label.title}\n{label.unit}"
       is_last = row == len(measures) - 1
       dress(axes, label._replace(title="", unit=unit), measure, "temperature" if is_last else "")
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
@@ -119,7 +119,9 @@ def temperature_grid(
     )  # fmt: skip
   for axes, measure in zip(grid[:, 0], measures, strict=True):  # one scale a row: that of all its columns
     if measure not in LABELS or LABELS[measure].limits is None:
-      axes.set_ylim(0, 1.04 * max(other.dataLim.y1 for other in axes.get_shared_y_axes().get_siblings(axes)))
+      limits = [other.dataLim for other in axes.get_shared_y_axes().get_siblings(axes)]
+      low, high = min(0.0, *(x.y0 for x in limits)), max(x.y1 for x in limits)
+      axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
   figure.set_figheight(figure.get_figheight() + 0.3 + 0.14 * max(map(len, columns.values())))
   shown = [counts.counted[condition] for conditions in columns.values() for condition in conditions]
   styles = mean_style(shown) | _in_order(styles)
