@@ -24,3 +24,14 @@ def teacher_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) 
     for condition, task in tasks.items()
     for temperature in temperatures
   )
+
+
+def with_chance(rows: pd.DataFrame, rollouts: pd.DataFrame) -> pd.DataFrame:
+  """`teacher_rows` with the exact teacher's persistence, ties broken afresh, on the students' walks, mean over seeds.
+
+  Args:
+    rows: columns condition, temperature.
+    rollouts: columns condition, temperature, chance; a row per seed.
+  """
+  chance = rollouts.groupby(["condition", "temperature"])["chance"].mean().rename("persistence")
+  return rows.merge(chance.reset_index(), on=["condition", "temperature"], validate="one_to_one")

@@ -123,8 +123,7 @@ def _theory_rows(config: TemporalErrors, rollouts: pd.DataFrame) -> pd.DataFrame
   """The exact teacher's walks, and its persistence, ties broken afresh, on the students' walks."""
   names = map(condition_name, config.visited_margins)
   rows = exact.teacher_rows(dict(zip(names, config.tasks(), strict=True)), config.temperatures)
-  chance = rollouts.groupby(["condition", "temperature"])["chance"].mean().rename("persistence")
-  return rows.merge(chance.reset_index(), on=["condition", "temperature"], validate="one_to_one")
+  return exact.with_chance(rows, rollouts)
 
 
 def _published(config: TemporalErrors) -> pd.DataFrame:

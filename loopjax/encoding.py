@@ -34,6 +34,7 @@ class Row(NamedTuple):
     targets: [R, L] labels of the next nodes.
     weights: [R, L], 1.0 where the target counts.
     nodes: [R, L], the input as a node; `PADDING` where there is none.
+    labels: [N], of the graph's nodes; the student does not see them but through the prompt.
   """
 
   prompt: jax.Array
@@ -43,6 +44,7 @@ class Row(NamedTuple):
   targets: jax.Array
   weights: jax.Array
   nodes: jax.Array
+  labels: jax.Array
 
 
 def null_id(task: StarGraph) -> int:
@@ -117,6 +119,7 @@ def encode_streams(task: StarGraph, graph: Graph, streams: Stream) -> Row:
     targets=graph.labels[jnp.maximum(streams.target, 0)],
     weights=streams.weight,
     nodes=streams.node,
+    labels=graph.labels,
   )
 
 

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from loopjax import checkpoints, compilation_cache, files, memory, results, seeds, teacher, training
+from loopjax.config import require
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training, TrainState
 from loopjax.transformer import Transformer
@@ -54,16 +55,23 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def initial_states(
-  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], mesh: Mesh
+  tasks: Sequence[StarGraph],
+  model: Transformer,
+  config: Training,
+  seed_numbers: Sequence[int],
+  mesh: Mesh,
+  extras: Sequence[Any] | None = None,
 ) -> TrainState:
   """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
 
   The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
-  two tasks begins with the same parameters and graphs.
+  two tasks begins with the same parameters and graphs. `extras` is what the objective carries, one per task; by default
+  the teacher's probabilities.
   """
-  rows = [(task, seed) for task in tasks for seed in seed_numbers]
+  extras = [teacher.teacher_probabilities(task) for task in tasks] if extras is None else extras
+  rows = [(extra, seed) for extra in extras for seed in seed_numbers]
   keys = stack([jax.random.key(seed) for _, seed in rows])
-  extra = stack([teacher.teacher_probabilities(task) for task, _ in rows])
+  extra = stack([extra for extra, _ in rows])
   return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, extra), mesh))
 
 
@@ -79,11 +87,12 @@ def train(
   mesh: Mesh,
   *,
   num_seeds: int,
+  until: int | None = None,
   folder: str | os.PathLike[str] | None = None,
   run_config: Mapping[str, Any] | None = None,
   description: str = "training",
 ) -> Students:
-  """Trains students until `config.num_steps`, from the last checkpoint in `folder` where there is one.
+  """Trains students until `config.num_steps` or `until`, from the last checkpoint in `folder` where there is one.
 
   Args:
     objective: what to train for.
@@ -91,29 +100,33 @@ def train(
     state: initial states on `mesh`; its memory is used up.
     mesh: from `seeds.device_mesh`.
     num_seeds: S, the students that count; `state` may be padded.
+    until: the step to stop at, on the way of the whole schedule; a later call goes on from there.
     folder: where checkpoints go; None: nothing is saved.
     run_config: what makes this run, as JSON; a folder of another run is refused.
     description: what the progress bar says.
 
   Raises:
-    ValueError: `folder` belongs to another config, or its checkpoint has other shapes.
+    ValueError: `folder` belongs to another config, or its checkpoint has other shapes or is past `until`.
     SystemExit: after SIGINT or SIGTERM, once the state is saved; code 128 + the signal's number.
   """
+  end = config.num_steps if until is None else until
+  require(1 <= end <= config.num_steps, "until", end, f"1 to training.num_steps={config.num_steps}")
   state, history = _resume(state, folder, run_config)
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
-  if step == config.num_steps:
+  require(step <= end, "until", end, f"at least {step}, where these students are ({folder})")
+  if step == end:
     return _students(state, history, num_seeds)
   leaves, structure = jax.tree.flatten(checkpoints.abstract(state))
   run = _compile(objective, config, mesh, tuple(leaves), structure)
   bar = tqdm.tqdm(
-    total=config.num_steps * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
+    total=end * num_seeds, initial=step * num_seeds, desc=description, unit=" seed-steps",
     disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
   )  # fmt: skip
   saver = _Saver(folder, run_config, num_seeds, last_step=step)
   chunk_steps, stop_signal = 1, 0
   with bar, _signals() as received, memory.named_when_exhausted(_memory_advice(config)):
-    while step < config.num_steps and not stop_signal:
-      chunk_steps = _largest(min(chunk_steps, config.num_steps - step))
+    while step < end and not stop_signal:
+      chunk_steps = _largest(min(chunk_steps, end - step))
       began = time.monotonic()
       state, metrics = run(state, jnp.int32(chunk_steps))
       history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))

@@ -2,7 +2,7 @@
 
 G(n, l) is a start s, a root r and n chains c[i, 1..l]: s - r, r - c[i, 1], c[i, j] - c[i, j + 1]. A *node* is a number
 in [0, N) that says where in the graph one is; a *label* is the token, in [0, V), that the student sees in its place.
-Labels are drawn afresh for every example, so the graph must be read from the prompt.
+Labels are drawn afresh for every example, so the graph must be read from the prompt, unless the task fixes one graph.
 
 Nodes: s = 0, r = 1, c[i, j] = 2 + i * l + (j - 1). Hence every node but s has one parent, edge k leads to node k + 1,
 and one step along a chain adds 1.
@@ -45,6 +45,8 @@ class StarGraph:
       but the goal.
     goal_hidden: whether the prompt leaves the goal out.
     spare_labels: V - N, the labels of the vocabulary that an example leaves unused.
+    graph_fixed: whether all examples share one graph, its labels and the order of its edges, which a student may then
+      learn in its weights; else the graph must be read from the prompt.
   """
 
   num_chains: int = 5
@@ -59,6 +61,7 @@ class StarGraph:
   encoding: str = "edge"
   goal_hidden: bool = False
   spare_labels: int = 0
+  graph_fixed: bool = False
 
   def __post_init__(self) -> None:
     n = self.num_chains
@@ -148,8 +151,8 @@ def _permutation(key: jax.Array, size: int) -> jax.Array:
 
 
 def sample_graph(task: StarGraph, key: jax.Array) -> Graph:
-  """Labels without repetition and a random order of the edges."""
-  label_key, order_key = jax.random.split(key)
+  """Labels without repetition and a random order of the edges; always the same where the task fixes the graph."""
+  label_key, order_key = jax.random.split(jax.random.key(0) if task.graph_fixed else key)
   labels = _permutation(label_key, task.vocabulary_size)[: task.num_nodes]
   return Graph(labels=labels, edge_order=_permutation(order_key, task.num_edges))
 

@@ -19,7 +19,7 @@ from loopjax import config as configs
 from loopjax.config import require
 from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training, TrainState
+from loopjax.training import Objective, Training, TrainState
 from loopjax.transformer import Transformer
 
 
@@ -40,11 +40,14 @@ def train_students(
   seed_numbers: Sequence[int],
   mesh: Mesh,
   *,
+  objective: Objective | None = None,
+  extras: Sequence[Any] | None = None,
+  until: int | None = None,
   folder: str | os.PathLike[str] | None = None,
   params: Any = None,
   description: str = "training",
 ) -> Students:
-  """Trains one student per (task, seed), seed by seed within a task, by maximum likelihood on teacher walks.
+  """Trains one student per (task, seed), seed by seed within a task; by default by maximum likelihood on teacher walks.
 
   Args:
     tasks: they differ in probabilities and margins alone.
@@ -52,6 +55,9 @@ def train_students(
     config: how they are trained.
     seed_numbers: seeds, the same for every task.
     mesh: from `seeds.device_mesh`.
+    objective: what else to train for.
+    extras: what the objective carries, a pytree of scalars per task; by default the teacher's probabilities.
+    until: the step to stop at, as in `runner.train`.
     folder: for checkpoints; a run stopped there goes on where it was. None: nothing is saved.
     params: parameters to begin with, as in the state of earlier students of the same rows; fresh ones by default.
     description: what the progress bar says.
@@ -60,19 +66,22 @@ def train_students(
     ValueError: the tasks differ in size; `folder` belongs to another run.
   """
   check_one_program(tasks)
-  run_config = {
+  run_config: dict[str, Any] = {
     "tasks": {str(i): configs.to_json(task) for i, task in enumerate(tasks)},
     "model": configs.to_json(model),
     "training": configs.to_json(config),
     "seeds": [int(seed) for seed in seed_numbers],
   }
-  state = runner.initial_states(tasks, model, config, seed_numbers, mesh)
+  if extras is not None:
+    run_config["extras"] = {str(i): [float(leaf) for leaf in jax.tree.leaves(extra)] for i, extra in enumerate(extras)}
+  state = runner.initial_states(tasks, model, config, seed_numbers, mesh, extras)
   return runner.train(
-    training.teacher_forcing(teacher.sizes_of(tasks[0]), model, config),
+    training.teacher_forcing(teacher.sizes_of(tasks[0]), model, config) if objective is None else objective,
     config,
     state if params is None else state._replace(params=params),
     mesh,
     num_seeds=len(tasks) * len(seed_numbers),
+    until=until,
     folder=folder,
     run_config=run_config,
     description=description,

@@ -100,11 +100,13 @@ class Objective(NamedTuple):
 
   Attributes:
     sample: (key, extra) -> one training row.
-    loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra); the mean is their ratio.
+    loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra). The mean is their ratio; of
+      several terms, each with a mean of its own, tuples: what is trained for is the sum of the ratios. The first weight
+      is the number of trained positions.
   """
 
   sample: Callable[[jax.Array, Any], encoding.Row]
-  loss: Callable[[Any, encoding.Row, jax.Array, Any], tuple[jax.Array, jax.Array, Any]]
+  loss: Callable[[Any, encoding.Row, jax.Array, Any], tuple[Any, Any, Any]]
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -184,18 +186,19 @@ def train_step(
   batch_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
   batch = _sample_batch(objective, state, batch_key, training.rows_per_step, data_axis)
 
-  def total_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-    total, weight, extra = objective.loss(params, batch, loss_key, state.extra)
-    return total, (weight, extra)
+  def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    totals, weights, extra = objective.loss(params, batch, loss_key, state.extra)
+    if data_axis is not None:
+      weights = jax.lax.psum(weights, data_axis)
+    means = jax.tree.map(lambda total, weight: total / jnp.maximum(weight, 1.0), totals, weights)
+    return jnp.sum(jnp.stack(jax.tree.leaves(means))), (jax.tree.leaves(weights)[0], extra)
 
-  (total, (weight, extra)), gradients = jax.value_and_grad(total_loss, has_aux=True)(state.params)
+  (loss, (trained_positions, extra)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
   if data_axis is not None:
-    total, weight, gradients = jax.lax.psum((total, weight, gradients), data_axis)
-  weight = jnp.maximum(weight, 1.0)
-  gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
+    loss, gradients = jax.lax.psum((loss, gradients), data_axis)
   updates, opt_state = make_optimizer(training).update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  metrics = Metrics(total / weight, optax.tree.norm(gradients), weight)
+  metrics = Metrics(loss, optax.tree.norm(gradients), trained_positions)
   return TrainState(state.step + 1, params, opt_state, state.key, extra), metrics
 
 

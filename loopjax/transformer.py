@@ -226,6 +226,7 @@ def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
     prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),
     inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
     positions=tokens, segments=tokens, targets=tokens, weights=tokens, nodes=tokens,
+    labels=jnp.zeros((1, task.num_nodes), jnp.int32),
   )  # fmt: skip
   return TransformerModule(config, task).init(key, row)["params"]
 

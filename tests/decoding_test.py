@@ -101,7 +101,8 @@ def slow_greedy(task: StarGraph) -> tuple[np.ndarray, np.ndarray]:
 
   @jax.jit
   def forward(tokens):
-    return transformer.apply(MODEL, task, params, Row(prompt, tokens[:, None], positions, *[zeros] * 4)).logits[:, 0]
+    row = Row(prompt, tokens[:, None], positions, *[zeros] * 4, labels=problems.graphs.labels)
+    return transformer.apply(MODEL, task, params, row).logits[:, 0]
 
   nodes = np.full((num_graphs, task.max_steps), PADDING)
   confidence = np.zeros((num_graphs, task.max_steps))

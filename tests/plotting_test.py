@@ -378,6 +378,104 @@ class PairsTest(PlottingTestCase):
     with self.assertRaisesRegex(ValueError, "column='correlation'"):
       plotting.correlation_by_lag(pairs_frame("lag", "persistence"))
 
+  def test_persistence_and_correlation_by_step(self):
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+      itertools.product(["one", "two"], range(3), [250, 500, 1000]), columns=["pairs", "seed", "step"]
+    )
+    measures = ("persistence", "chance", "correlation")
+    frame = frame.assign(**{measure: rng.uniform(0.1, 0.9, len(frame)) for measure in measures})
+    figure = plotting.pairs_by_step(frame)
+    rows = frame[frame["pairs"] == "two"]
+    for title, measure in {"Top-child persistence": "persistence", "Error correlation": "correlation"}.items():
+      values = dict(rows.groupby("step")[measure].apply(np.array))
+      self.assert_mean_and_band(panel(figure, title), "two", values)
+    self.assert_line(panel(figure, "Top-child persistence"), "two, chance", *zip(
+      *rows.groupby("step")["chance"].mean().items(), strict=True
+    ))  # fmt: skip
+    self.assert_nothing_overlaps(figure)
+
+
+class TemperatureGridTest(PlottingTestCase):
+  def test_a_column_per_group_with_its_own_legend_and_one_scale_a_row(self):
+    frame, columns = walks_frame(), {"one": CONDITIONS[:1], "both": CONDITIONS}
+    frame = frame[(frame["condition"] != CONDITIONS[0]) | (frame["seed"] > 0)]  # one seed fewer
+    figure = plotting.temperature_grid(
+      frame, MEASURES, columns, theory=theory_frame(), published=published_frame()
+    )  # fmt: skip
+    grid = np.array(figure.axes).reshape(len(MEASURES), 2)
+    for (row, measure), (column, conditions) in itertools.product(enumerate(MEASURES), enumerate(columns.values())):
+      axes = grid[row, column]
+      self.assertEqual(axes.get_ylim(), grid[row, 0].get_ylim())
+      for condition in conditions:
+        values = dict(frame[frame["condition"] == condition].groupby("temperature")[measure].apply(np.array))
+        self.assert_mean_and_band(axes, condition, values)
+        top = max(band(axes, condition).values(), key=lambda ends: ends[1])[1]
+        self.assertTrue(measure in ("accuracy", "root_loop_share") or top <= axes.get_ylim()[1])
+    legends = [axes.get_legend() for axes in grid[0]]
+    self.assertEqual([legend.get_title().get_text() for legend in legends], ["one", "both"])
+    self.assertEqual([[text.get_text() for text in legend.get_texts()] for legend in legends], list(columns.values()))
+    self.assertIn("published", legend_texts(figure))
+    self.assertIn("exact teacher", legend_texts(figure))
+    self.assert_nothing_overlaps(figure)
+
+  def test_a_condition_that_is_not_there(self):
+    with self.assertRaisesRegex(ValueError, "conditions=.'neither'."):
+      plotting.temperature_grid(walks_frame(), MEASURES, {"one": ["neither"]})
+
+
+FACTOR_COLUMNS = [
+  plotting.Column("Correlation", "rho(1)", {"one walk": "own", "two walks": "other"}, reference=0.0),
+  plotting.Column("Accuracy", "share", {"accuracy": "accuracy"}),
+]
+
+
+def factors_frame(num_seeds=3):
+  rng = np.random.default_rng(4)
+  values = [
+    ("depth", "1"),
+    ("depth", "2"),
+    ("depth", "4"),
+    ("graph", "in the prompt"),
+    ("graph", "one, in the weights"),
+  ]
+  frame = pd.DataFrame(
+    [(*value, seed) for value, seed in itertools.product(values, range(num_seeds))], columns=["factor", "value", "seed"]
+  )
+  measures = {name: rng.uniform(0.1, 0.9, len(frame)) for name in ("own", "other", "accuracy")}
+  return frame.assign(is_base=frame["value"].isin(["2", "in the prompt"]), **measures)
+
+
+class FactorChartTest(PlottingTestCase):
+  def test_dots_and_intervals(self):
+    frame = factors_frame()
+    frame.loc[frame["value"] == "4", "other"] = np.nan
+    figure = plotting.factor_chart(frame, FACTOR_COLUMNS)
+    axes = figure.axes[0]  # depth, correlation
+    self.assertEqual([text.get_text() for text in axes.get_yticklabels()], ["1", "2", "4"])
+    self.assertEqual(figure.axes[2].get_ylabel(), "graph")
+    for value, name in [("1", "own"), ("2", "other"), ("4", "own")]:
+      values = frame.loc[(frame["factor"] == "depth") & (frame["value"] == value), name]
+      label = f"{value}, {dict(own='one walk', other='two walks')[name]}"
+      np.testing.assert_allclose(line(axes, label).get_xdata(), [values.mean()])
+      expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+      ends = line(axes, f"{label}, 95% t-interval").get_xdata()
+      np.testing.assert_allclose(ends, [expected.low, expected.high], rtol=1e-6)
+    self.assertNotIn("4, two walks", labels(axes))  # no finite seed
+    self.assertIn("mean, 3 seeds, 95% t-interval", legend_texts(figure))
+    self.assertEqual(legend_texts(figure)[:2], ["one walk", "two walks"])
+    self.assert_nothing_overlaps(figure)
+
+  def test_one_seed_has_dots_alone(self):
+    figure = plotting.factor_chart(factors_frame(num_seeds=1), FACTOR_COLUMNS)
+    self.assertFalse([label for label in labels(figure.axes[0]) if "interval" in label])
+    self.assertIn("one seed", legend_texts(figure))
+
+  def test_a_row_that_is_there_twice(self):
+    frame = factors_frame()
+    with self.assertRaisesRegex(ValueError, "several rows of one factor, value, seed"):
+      plotting.factor_chart(pd.concat([frame, frame]), FACTOR_COLUMNS)
+
 
 class TrainingCurvesTest(PlottingTestCase):
   def test_means_and_bands(self):

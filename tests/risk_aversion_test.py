@@ -149,7 +149,7 @@ def plain_row(task: StarGraph, labels: list[int], edge_order: list[int], goal_ch
   tokens = goal + [(labels[START], null), (labels[ROOT], null)] * NUM_VISITS
   zeros = jnp.zeros((1, 1, len(tokens)), jnp.int32)
   positions = len(prompt) + jnp.arange(len(tokens))[None, None]
-  row = Row(jnp.array([prompt]), jnp.array([[tokens]]), positions, zeros, zeros, zeros, zeros)
+  row = Row(jnp.array([prompt]), jnp.array([[tokens]]), positions, zeros, zeros, zeros, zeros, jnp.array([labels]))
   return row, [len(goal) + 2 * visit + 1 for visit in range(NUM_VISITS)]
 
 

@@ -54,12 +54,13 @@ def initial(mesh, width: int = 8) -> TrainState:
   return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, extra), mesh)
 
 
-def train(folder=None, state=None, run_config=None, config=TRAINING) -> runner.Students:
+def train(folder=None, state=None, run_config=None, config=TRAINING, until=None) -> runner.Students:
   mesh = seeds.device_mesh()
   state = initial(mesh) if state is None else state
   return runner.train(
-    objective(), config, state, mesh, num_seeds=NUM_SEEDS, folder=folder, run_config=run_config or RUN_CONFIG
-  )
+    objective(), config, state, mesh, num_seeds=NUM_SEEDS, until=until, folder=folder,
+    run_config=run_config or RUN_CONFIG,
+  )  # fmt: skip
 
 
 def train_slowly(folder: str) -> None:
@@ -168,6 +169,21 @@ class ResumeTest(RunnerTest):
       again = train(self.folder)
     assert_same_bits(again.state, first.state)
     self.assertEqual(again.history.to_dict("list"), first.history.to_dict("list"))
+
+  def test_stages_of_one_schedule_give_the_bits_of_a_run_without_stops(self):
+    for until in (7, 150):
+      stage = train(self.folder, until=until)
+      np.testing.assert_array_equal(stage.state.step[:NUM_SEEDS], until)
+      self.check_history(stage.history, until)
+    again = train(self.folder, until=150)
+    assert_same_bits(again.state, stage.state)
+    with self.assertRaisesRegex(ValueError, r"until=149 .* at least 150, where these students are"):
+      train(self.folder, until=149)
+    with self.assertRaisesRegex(ValueError, r"until=401 .* 1 to training.num_steps=400"):
+      train(self.folder, until=401)
+    whole = train(self.folder)
+    assert_same_bits(whole.state, train().state)
+    self.check_history(whole.history)
 
   def test_rows_of_the_history_past_the_checkpoint_are_dropped(self):
     with mock.patch.object(runner, "SECONDS_PER_SAVE", -1.0):  # saves after every chunk

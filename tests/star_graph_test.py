@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import hypothesis
@@ -47,6 +48,17 @@ def many_graphs() -> tuple[StarGraph, star_graph.Graph]:
 def uniformity(outcomes: np.ndarray, size: int) -> float:
   """The p value of the chi-square test that `outcomes` are uniform over range(size)."""
   return float(scipy.stats.chisquare(np.bincount(outcomes, minlength=size)).pvalue)
+
+
+class FixedGraphTest(absltest.TestCase):
+  def test_every_example_has_one_graph_which_is_a_graph(self):
+    task = dataclasses.replace(graph_of(3, 2, spare_labels=3), graph_fixed=True)
+    graphs = jax.tree.map(np.asarray, sample_graphs(task, 20))
+    for field in graphs:
+      np.testing.assert_array_equal(field, field[:1].repeat(20, axis=0))
+    self.assertLen(set(graphs.labels[0]), task.num_nodes)
+    self.assertBetween(graphs.labels[0].max(), 0, task.vocabulary_size - 1)
+    self.assertEqual(sorted(graphs.edge_order[0]), list(range(task.num_edges)))
 
 
 class ValidationTest(parameterized.TestCase):

@@ -50,7 +50,7 @@ def random_batch(task: StarGraph, rows: int, streams: int) -> Row:
     prompt=tokens(rows, num_prompt),
     inputs=tokens(rows, streams, length),
     positions=zeros + num_prompt + np.arange(length)[None, None],
-    segments=zeros, targets=zeros, weights=zeros, nodes=zeros,
+    segments=zeros, targets=zeros, weights=zeros, nodes=zeros, labels=jnp.zeros((rows, task.num_nodes), jnp.int32),
   )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def walks_alone(batch: Row, length: int) -> tuple[Row, list[tuple[int, int, np.n
     where += [(row, stream, np.flatnonzero(segments == walk)) for walk in np.unique(segments)]
 
   def alone(name, value):
-    if name == "prompt":
+    if name in ("prompt", "labels"):
       return np.stack([value[row] for row, _, _ in where])
     out = np.zeros((len(where), 1, length, *value.shape[3:]), value.dtype)
     for i, (row, stream, positions) in enumerate(where):
@@ -174,7 +174,7 @@ def influence_batch(num_rows: int = 2, num_streams: int = 2, length: int = 6) ->
     inputs=pair(inputs),
     positions=jnp.asarray(num_prompt + np.arange(length) - first_of_walk),
     segments=jnp.asarray(segments),
-    targets=zeros, weights=zeros, nodes=zeros,
+    targets=zeros, weights=zeros, nodes=zeros, labels=jnp.zeros((num_rows, task.num_nodes), jnp.int32),
   )  # fmt: skip
   return task, row
 

@@ -10,17 +10,18 @@ Shapes: S seeds, X places on the horizontal axis.
 from __future__ import annotations
 
 from loopjax.plotting.confidence import confidence_by_repetition, confidence_quantiles
+from loopjax.plotting.factors import Column, factor_chart
 from loopjax.plotting.labels import LABELS, Label
-from loopjax.plotting.pairs import correlation_by_lag, persistence_by_visit
+from loopjax.plotting.pairs import correlation_by_lag, pairs_by_step, persistence_by_visit
 from loopjax.plotting.phases import phase_diagram
 from loopjax.plotting.proposition import proposition_panels
 from loopjax.plotting.saving import save
 from loopjax.plotting.style import LEARNERS, PALETTE, palette
-from loopjax.plotting.temperature import against_temperature
+from loopjax.plotting.temperature import against_temperature, temperature_grid
 from loopjax.plotting.training import training_curves
 
 __all__ = [
-  "LABELS", "LEARNERS", "PALETTE", "Label", "against_temperature", "confidence_by_repetition",
-  "confidence_quantiles", "correlation_by_lag", "palette", "persistence_by_visit", "phase_diagram",
-  "proposition_panels", "save", "training_curves",
+  "LABELS", "LEARNERS", "PALETTE", "Column", "Label", "against_temperature", "confidence_by_repetition",
+  "confidence_quantiles", "correlation_by_lag", "factor_chart", "pairs_by_step", "palette", "persistence_by_visit",
+  "phase_diagram", "proposition_panels", "save", "temperature_grid", "training_curves",
 ]  # fmt: skip

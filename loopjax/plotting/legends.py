@@ -22,7 +22,7 @@ def name_with_seeds(condition: Any, counts: Counts) -> str:
   return f"{condition}" if counted == total else f"{condition} ({counted} of {total} seeds)"
 
 
-def _mean_style(counted: Sequence[int]) -> dict[str, Any]:
+def mean_style(counted: Sequence[int]) -> dict[str, Any]:
   """The legend's entry for students, which says how many seeds there are per condition."""
   line = Line2D([], [], color="0.35", **STUDENT, marker=".")
   if max(counted) < 2:
@@ -53,7 +53,7 @@ def add_legends(
   names = [prefix + name_with_seeds(condition, counts) for condition in colours]
   lines = [Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
   add_legend(figure, lines, names, ABOVE, title)
-  styles = _mean_style([counts.counted[condition] for condition in colours]) | dict(styles)
+  styles = mean_style([counts.counted[condition] for condition in colours]) | dict(styles)
   add_legend(figure, list(styles.values()), list(styles), BELOW)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from loopjax.config import require
 from loopjax.plotting.artists import draw_curve, draw_mean
@@ -20,10 +21,20 @@ from loopjax.plotting.frames import (
   seed_counts,
   seed_table,
 )
-from loopjax.plotting.labels import LABELS
-from loopjax.plotting.legends import add_legends, line_style, marker_style
-from loopjax.plotting.panels import dress, new_panels
-from loopjax.plotting.style import LEARNERS, MARKER, palette
+from loopjax.plotting.labels import LABELS, Label
+from loopjax.plotting.legends import (
+  BELOW,
+  add_legend,
+  add_legends,
+  line_style,
+  marker_style,
+  mean_style,
+  name_with_seeds,
+)
+from loopjax.plotting.panels import WIDTHS, dress, new_figure, new_panels
+from loopjax.plotting.style import LEARNERS, MARKER, SMALL, TITLE, palette
+
+_PUBLISHED = "published"
 
 
 def against_temperature(
@@ -58,19 +69,84 @@ def against_temperature(
   for name, other in {"theory": theory, "published": published}.items():
     check_conditions(name, other, hue, frame)
   figure, panels = new_panels(len(measures))
-  learners, has_published = [], False
+  chosen = {condition: colours[condition] for condition in conditions}
+  styles: dict[str, Any] = {}
   for axes, measure in zip(panels, measures, strict=True):
-    for condition in conditions:
-      rows = [None if x is None else x[x[hue] == condition] for x in (frame, theory, published)]
-      draw_mean(axes, seed_table(rows[0], "temperature", measure), condition, colours[condition])
-      learners += _draw_theory(axes, rows[1], measure, condition, colours[condition])
-      has_published |= _draw_published(axes, rows[2], measure, condition, colours[condition])
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+    styles |= _draw_panel(axes, measure, [frame, theory, published], hue, chosen)
     dress(axes, LABELS.get(measure), measure, "temperature")
-  styles: dict[str, Any] = {name: line_style(LEARNERS[name]) for name in LEARNERS if name in learners}
-  styles |= {"published": marker_style("0.35")} if has_published else {}
-  add_legends(figure, {c: colours[c] for c in conditions}, seed_counts(frame, hue, measures), styles, title)
+  add_legends(figure, chosen, seed_counts(frame, hue, measures), _in_order(styles), title)
   return figure
+
+
+def temperature_grid(
+  frame: pd.DataFrame,
+  measures: Sequence[str],
+  columns: Mapping[str, Sequence[str]],
+  *,
+  theory: pd.DataFrame | None = None,
+  published: pd.DataFrame | None = None,
+) -> Figure:
+  """As `against_temperature`, a row of panels per measure, a column per group of conditions with a legend of its own.
+
+  Args:
+    frame, theory, published: as in `against_temperature`, with hue `condition`.
+    measures: columns of `frame`.
+    columns: title of a column -> its conditions; the n-th has the n-th colour in every column.
+
+  Raises:
+    ValueError: as in `against_temperature`.
+  """
+  check_columns(frame, ["condition", "seed", "temperature", *measures])
+  for name, other in {"theory": theory, "published": published}.items():
+    check_conditions(name, other, "condition", frame)
+  counts = seed_counts(frame, "condition", measures)
+  figure = new_figure((WIDTHS[-1], 1.4 * len(measures)))
+  grid = figure.subplots(len(measures), len(columns), sharex=True, sharey="row", squeeze=False)
+  styles: dict[str, Any] = {}
+  for place, (title, conditions) in enumerate(columns.items()):
+    colours = palette(choose_conditions(frame, "condition", conditions))
+    for row, (axes, measure) in enumerate(zip(grid[:, place], measures, strict=True)):
+      styles |= _draw_panel(axes, measure, [frame, theory, published], "condition", colours)
+      label = LABELS.get(measure) or Label(measure.replace("_", " "), measure)
+      unit = "" if place else f"{label.title}\n{label.unit}"
+      is_last = row == len(measures) - 1
+      dress(axes, label._replace(title="", unit=unit), measure, "temperature" if is_last else "")
+    lines = [Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]
+    names = [name_with_seeds(condition, counts) for condition in colours]
+    grid[0, place].legend(
+      lines, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=SMALL, title=title,
+      title_fontproperties={"size": TITLE, "weight": "bold"},
+    )  # fmt: skip
+  for axes, measure in zip(grid[:, 0], measures, strict=True):  # one scale a row: that of all its columns
+    if measure not in LABELS or LABELS[measure].limits is None:
+      limits = [other.dataLim for other in axes.get_shared_y_axes().get_siblings(axes)]
+      low, high = min(0.0, *(x.y0 for x in limits)), max(x.y1 for x in limits)
+      axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+  figure.set_figheight(figure.get_figheight() + 0.3 + 0.14 * max(map(len, columns.values())))
+  shown = [counts.counted[condition] for conditions in columns.values() for condition in conditions]
+  styles = mean_style(shown) | _in_order(styles)
+  add_legend(figure, list(styles.values()), list(styles), BELOW)
+  return figure
+
+
+def _in_order(styles: Mapping[str, Any]) -> dict[str, Any]:
+  """The legend's entries in one order, whichever panel had them first."""
+  return {name: styles[name] for name in (*LEARNERS, _PUBLISHED) if name in styles}
+
+
+def _draw_panel(
+  axes: Axes, measure: str, frames: Sequence[pd.DataFrame | None], hue: str, colours: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Students, theory and published points (`frames`) of the conditions; gives the legend's entries beside students."""
+  learners, has_published = [], False
+  for condition, colour in colours.items():
+    rows, theory, published = (None if x is None else x[x[hue] == condition] for x in frames)
+    draw_mean(axes, seed_table(rows, "temperature", measure), condition, colour)
+    learners += _draw_theory(axes, theory, measure, condition, colour)
+    has_published |= _draw_published(axes, published, measure, condition, colour)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+  styles = {name: line_style(LEARNERS[name]) for name in learners}
+  return styles | ({_PUBLISHED: marker_style("0.35")} if has_published else {})
 
 
 def _draw_theory(axes: Axes, rows: pd.DataFrame | None, measure: str, condition: str, colour: Any) -> list[str]:

@@ -1,0 +1,269 @@
+"""Where does the correlation of errors come from? One thing about the student or its training changed at a time.
+
+The base is a student of `temporal_errors` without a margin, at fewer steps. Beside it stand students that differ in one
+factor: how positions are told, depth, width, the length of training, the type of products, the learning rate, noise on
+the targets, and whether the graph is read from the prompt or is one, learnt in the weights. And the base itself is read
+on its way: its schedule is that of all its steps, so that one run shows how persistence and correlation come about.
+
+Every cell of the map is kept when it is done; a run that was stopped goes on there.
+
+  python -m experiments.correlation_map --output_dir=/tmp/correlation_map
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments import binary
+from experiments.temporal_errors import PAIRS
+from loopjax import config as configs
+from loopjax import label_noise, plotting, repetition, results, seeds, statistics, students, teacher, training
+from loopjax.analysis import temporal_errors
+from loopjax.config import require
+from loopjax.plotting import Column
+from loopjax.repetition import ROLLOUTS
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+NAME = "correlation_map"
+BASE = "base"
+STEP = "training step"
+
+
+class Factor(NamedTuple):
+  """One thing that is changed: its name in figures, its field of `Cell`, and the config's field with its values."""
+
+  name: str
+  field: str
+  values: str
+
+
+FACTORS = (
+  Factor("positions", "model.positions", "positions"),
+  Factor("layers", "model.num_layers", "depths"),
+  Factor("width", "model.width", "widths"),
+  Factor("training steps", "training.num_steps", "lengths"),
+  Factor("products", "model.matmul_dtype", "matmul_dtypes"),
+  Factor("learning rate", "training.learning_rate", "learning_rates"),
+  Factor("label noise", "noise", "noises"),
+  Factor("graph", "task.graph_fixed", "graphs_fixed"),
+  Factor(STEP, "taken", "taken"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One kind of student, and when it is read.
+
+  Attributes:
+    task: the task.
+    model: the student's architecture.
+    training: how it is trained.
+    noise: the share of its targets that are replaced (`label_noise`).
+    taken: the share of the schedule's steps that it has taken when it is read.
+  """
+
+  task: StarGraph
+  model: Transformer
+  training: Training
+  noise: float = 0.0
+  taken: float = 1.0
+
+  def __post_init__(self) -> None:
+    require(0 <= self.noise <= 1, "noise", self.noise, "in [0, 1]")
+    require(0 < self.taken <= 1, "taken", self.taken, "in (0, 1]")
+    require(self.steps >= 1, "taken", self.taken, f"one step or more of training.num_steps={self.training.num_steps}")
+    self.training.length(self.task)
+    temporal_errors.check_errors_defined(self.task)
+
+  @property
+  def steps(self) -> int:
+    return round(self.taken * self.training.num_steps)
+
+
+def _value(cell: Cell, factor: Factor) -> Any:
+  return results.flatten(configs.to_json(cell))[factor.field]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrelationMap:
+  """Settings of the experiment; by default those of `standard`. An empty tuple leaves its factor out.
+
+  Attributes:
+    task: of the base.
+    model: of the base.
+    training: of the base.
+    positions: kinds of positions; like those of every other factor, they hold the base's.
+    depths: numbers of layers.
+    widths: of the residual stream.
+    lengths: steps of training, each with a schedule of its own.
+    matmul_dtypes: operands of matrix products.
+    learning_rates: the peaks.
+    noises: shares of targets that are replaced; the base's is 0.
+    graphs_fixed: false: graphs in the prompt; true: one graph for all examples, in training and evaluation.
+    taken: shares of the base's schedule after which it is read; the last is 1.
+    temperatures: of the rollouts; figures show the first, 0.
+    num_seeds: students per cell, seeds 0, 1, ...
+    num_graphs: graphs that each student walks.
+    walks_per_graph: rollouts of each graph at each temperature, and teacher walks on it.
+  """
+
+  task: StarGraph = StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
+  model: Transformer = Transformer(num_layers=2, num_heads=4, width=64)
+  training: Training = Training(num_steps=4_000, rows_per_step=16, learning_rate=3e-3)
+  positions: tuple[str, ...] = ("rotary", "learned", "none")
+  depths: tuple[int, ...] = (1, 2, 4)
+  widths: tuple[int, ...] = (32, 64, 128)
+  lengths: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000)
+  matmul_dtypes: tuple[str, ...] = ("float32", "bfloat16")
+  learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+  noises: tuple[float, ...] = (0.0, 0.05, 0.2)
+  graphs_fixed: tuple[bool, ...] = (False, True)
+  taken: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 0.75, 1.0)
+  temperatures: tuple[float, ...] = (0.0, 1.0)
+  num_seeds: int = 4
+  num_graphs: int = 128
+  walks_per_graph: int = 4
+
+  def __post_init__(self) -> None:
+    for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
+      require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+    greedy_first = self.temperatures[:1] == (0,) and min(self.temperatures) >= 0
+    require(greedy_first, "temperatures", self.temperatures, "0, then others")
+    for factor in FACTORS:
+      values, own = getattr(self, factor.values), _value(self.base(), factor)
+      valid = not values or (own in values and len(values) == len(set(values)))
+      require(valid, factor.values, values, f"each once, the base's {own!r} among them; or none")
+    require(list(self.taken) == sorted(self.taken), "taken", self.taken, "ascending")
+    list(self.cells())  # validates each
+
+  def base(self) -> Cell:
+    return Cell(self.task, self.model, self.training)
+
+  def cells(self) -> Iterator[tuple[Factor, Any, Cell]]:
+    """Every factor with every value of it and the cell that has it; the base comes once per factor."""
+    for factor in FACTORS:
+      for value in getattr(self, factor.values):
+        yield factor, value, configs.replace(self.base(), {factor.field: value})
+
+
+QUICK = CorrelationMap(  # minutes on two cores
+  task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+  training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3), positions=("rotary", "none"), depths=(1, 2),
+  widths=(), lengths=(), matmul_dtypes=(), learning_rates=(), noises=(0.0, 0.2), taken=(0.25, 0.5, 1.0), num_graphs=64,
+  walks_per_graph=2,
+)  # fmt: skip
+
+
+def _text(factor: Factor, value: Any) -> str:
+  """A value as figures and tables name it."""
+  if factor.field == "task.graph_fixed":
+    return "one, in the weights" if value else "in the prompt"
+  return value if isinstance(value, str) else f"{value:g}"
+
+
+def names(config: CorrelationMap) -> dict[Cell, str]:
+  """A name per different cell, in the order to be run: each student's earlier readings before its later ones."""
+  found = {config.base(): BASE}
+  for factor, value, cell in config.cells():
+    found.setdefault(cell, f"{factor.field.split('.')[-1]}_{value}")
+  return {cell: found[cell] for cell in sorted(found, key=lambda cell: cell.taken)}
+
+
+def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
+  """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
+  mesh = seeds.device_mesh()
+  clean = training.teacher_forcing(cell.task, cell.model, cell.training)
+  trained = students.train_students(
+    [cell.task], cell.model, cell.training, range(config.num_seeds), mesh,
+    objective=label_noise.with_label_noise(cell.task, clean),
+    extras=[label_noise.noisy_state(cell.noise, teacher.teacher_probabilities(cell.task))],
+    until=cell.steps, folder=folder, description=description,
+  )  # fmt: skip
+  frame = repetition.evaluate_repetition(
+    cell.task, cell.model, trained.state._replace(extra=trained.state.extra.clean), trained.is_finite, mesh,
+    temperatures=config.temperatures, num_graphs=config.num_graphs, walks_per_graph=config.walks_per_graph,
+    num_lags=1, seed=0,
+  ).summary.rename(columns={"row": "seed"})  # fmt: skip
+  for pairs in ("other_walks", "other_graphs"):
+    frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame[f"{pairs}_chance"]
+  if cell.task.graph_fixed:  # there is no other graph
+    of_graphs = [name for name in frame.columns if name.startswith("other_graphs_")]
+    frame[of_graphs] = np.nan
+  return frame
+
+
+def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
+  """One row per factor, value, seed and group of walks; the base's rows are there once per factor.
+
+  Each cell is a result of its own, `correlation_map/<name>`, from which it is read if it is there.
+  """
+  named, frames = names(config), {}
+  for number, (cell, name) in enumerate(named.items(), start=1):
+    student = named[dataclasses.replace(cell, taken=1.0)]
+    folder = output_dir / "checkpoints" / NAME / student
+    run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
+    frames[cell] = results.compute_once(output_dir, f"{NAME}/{name}", cell, run_cell)
+  rows = [
+    frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)
+    for factor, value, cell in config.cells()
+  ]
+  return pd.concat(rows, ignore_index=True)
+
+
+def _of_pairs(measure: str) -> dict[str, str]:
+  """Which visits are compared -> the column of the measure."""
+  return {text: measure if pairs == "own_walk" else f"{pairs}_{measure}" for pairs, text in PAIRS.items()}
+
+
+def _by_step(greedy: pd.DataFrame) -> pd.DataFrame:
+  """The base on its way, a row per kind of pairs, seed and step."""
+  rows = greedy[greedy["factor"] == STEP]
+  columns = {measure: _of_pairs(measure) for measure in ("persistence", "chance", "correlation")}
+  return pd.concat(
+    rows[["seed", "step"]].assign(pairs=pairs, **{name: rows[column[pairs]] for name, column in columns.items()})
+    for pairs in PAIRS.values()
+  )
+
+
+def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
+  """Greedy walks: by factor, and by training step."""
+  greedy = frame[(frame["walks"] == ROLLOUTS) & (frame["temperature"] == 0)]
+  columns = [
+    Column("Persistence", "times chance", _of_pairs("persistence_ratio"), reference=1.0),
+    Column("Error correlation", "rho(1)", _of_pairs("correlation"), reference=0.0),
+    Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
+    Column("Loops", "returns to s", {"loops": "loop_count"}),
+  ]
+  by_factor = greedy[greedy["factor"] != STEP]
+  if len(by_factor):
+    plotting.save(plotting.factor_chart(by_factor, columns), output_dir / "figures" / NAME)
+  if (greedy["factor"] == STEP).any():
+    plotting.save(plotting.pairs_by_step(_by_step(greedy)), output_dir / "figures" / f"{NAME}_by_step")
+
+
+def table(frame: pd.DataFrame) -> str:
+  """Mean and 95% interval over seeds of the rollouts, a row per factor, value and temperature."""
+  columns = [*_of_pairs("persistence_ratio").values(), *_of_pairs("correlation").values(), "accuracy", "loop_count"]
+  rollouts = frame[frame["walks"] == ROLLOUTS]
+  return statistics.describe_groups(rollouts, ["factor", "value", "temperature"], columns).to_string()
+
+
+def run(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
+  """Results (computed once per folder), figures and printed table."""
+  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  _save_figures(frame, output_dir)
+  print(table(frame))
+  return frame
+
+
+if __name__ == "__main__":
+  binary.run_experiment(NAME, CorrelationMap(), run)

@@ -1,0 +1,1 @@
+"""One training-time remedy a file."""

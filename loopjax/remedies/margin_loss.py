@@ -1,0 +1,103 @@
+"""Margin regularisation in the loss: at r the student shall keep unvisited children ahead of visited ones.
+
+At a visit to r, q is the student's distribution over the children. A visited child i costs the hinge
+max(0, margin - (log of the mean q_j over unvisited j - log q_i)); its mean over visits to r and visited children, times
+`margin_weight`, is added to the cross entropy. Only visits count at which some child is visited and some is not. The
+other form of the remedy is in the teacher (`StarGraph.visited_margin`): there the walks change, here they do not.
+
+Shapes: B rows, R streams, L stream positions, N nodes, V vocabulary, C children.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from loopjax import encoding, star_graph, teacher, training, transformer
+from loopjax.config import require
+from loopjax.star_graph import ROOT, StarGraph
+from loopjax.teacher import TeacherProbabilities
+from loopjax.training import Objective, Training
+from loopjax.transformer import Transformer
+
+
+class MarginLossState(NamedTuple):
+  """What the objective carries, traced, so that one program serves a grid.
+
+  Attributes:
+    probabilities: the teacher's.
+    margin_weight: of the mean hinge beside the cross entropy; 0 is maximum likelihood.
+    margin: in nats.
+  """
+
+  probabilities: TeacherProbabilities
+  margin_weight: jax.Array
+  margin: jax.Array
+
+
+def margin_loss_state(task: StarGraph, margin_weight: float, margin: float) -> MarginLossState:
+  """The objective's initial state; raises `ValueError` where weight or margin are negative."""
+  require(margin_weight >= 0, "margin_weight", margin_weight, "at least 0")
+  require(margin >= 0, "margin", margin, "at least 0")
+  return MarginLossState(teacher.teacher_probabilities(task), jnp.float32(margin_weight), jnp.float32(margin))
+
+
+def visited_before(task: StarGraph, batch: encoding.Row) -> jax.Array:
+  """For each position of packed walks, the children that its own walk has entered so far, [B, R, L, C] bool."""
+  is_node = (batch.weights > 0)[..., None]  # a goal told before the walk is not entered
+  entered = teacher.entered(task, batch.nodes) & is_node
+  own_walk = transformer.segment_mask(batch.segments)
+  return jnp.einsum("brij,brjc->bric", own_walk.astype(jnp.float32), entered.astype(jnp.float32)) > 0
+
+
+def hinges(log_q: jax.Array, visited: jax.Array, margin: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The hinge of every visited child, and which of them count, both [..., C]; hinges that do not count are arbitrary.
+
+  Args:
+    log_q: [..., C], log-probabilities of the children up to a constant.
+    visited: [..., C] bool.
+    margin: in nats, scalar.
+  """
+  all_visited = jnp.all(visited, axis=-1, keepdims=True)
+  compared = ~visited | all_visited  # never empty: the gradient of an empty mean would be NaN even where masked
+  log_sum = jax.nn.logsumexp(log_q, axis=-1, b=compared, keepdims=True)
+  log_mean = log_sum - jnp.log(jnp.sum(compared, axis=-1, keepdims=True))
+  return jnp.maximum(0.0, margin - (log_mean - log_q)), visited & ~all_visited
+
+
+def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The summed hinges of a batch, and the number of pairs (visit to r, visited child) that they come from.
+
+  Args:
+    task: the task.
+    batch: fields [B, ...].
+    logits: [B, R, L, V].
+    margin: in nats, scalar.
+  """
+  # As a product: the gradient of a gather is a scatter, slow on every platform at these sizes.
+  is_child = jax.nn.one_hot(batch.labels[:, star_graph.children(task)], task.vocabulary_size)
+  log_q = jnp.einsum("brlv,bcv->brlc", logits, is_child)  # up to the softmax's constant, which the margin cancels
+  each, counts = hinges(log_q, visited_before(task, batch), margin)
+  counts &= ((batch.nodes == ROOT) & (batch.weights > 0))[..., None]
+  return jnp.sum(jnp.where(counts, each, 0.0)), jnp.sum(counts, dtype=jnp.float32)
+
+
+def margin_loss(task: StarGraph, model: Transformer, training_config: Training) -> Objective:
+  """Maximum likelihood on teacher walks plus the weighted mean hinge; `extra` is a `MarginLossState`."""
+  likelihood = training.teacher_forcing(task, model, training_config)
+
+  def sample(key: jax.Array, extra: MarginLossState) -> encoding.Row:
+    return likelihood.sample(key, extra.probabilities)
+
+  def loss(
+    params: Any, batch: encoding.Row, key: jax.Array, extra: MarginLossState
+  ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array], MarginLossState]:
+    del key
+    logits = transformer.apply(model, task, params, batch).logits
+    nats = jnp.sum(training.cross_entropy(logits, batch.targets) * batch.weights)
+    hinge, num_pairs = penalty(task, batch, logits, extra.margin)
+    return (nats, extra.margin_weight * hinge), (jnp.sum(batch.weights), num_pairs), extra
+
+  return Objective(sample, loss)

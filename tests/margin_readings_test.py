@@ -1,0 +1,91 @@
+"""The readings of the margin: conditions, their students, and that the figure and the table are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from experiments import margin_readings, published
+from experiments.margin_readings import MarginReadings
+from loopjax import students
+from loopjax.remedies import margin_loss
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
+
+TINY = dataclasses.replace(
+  margin_readings.QUICK,
+  task=StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
+  model=Transformer(num_layers=1, num_heads=2, width=8), training=Training(num_steps=3, rows_per_step=2),
+  temperatures=(0.0, 1.0), num_seeds=2, num_graphs=4,
+)  # fmt: skip
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+class RunTest(absltest.TestCase):
+  def test_every_condition_has_students_of_its_own_teacher_and_weight(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with mock.patch.object(students, "train_students", wraps=students.train_students) as train:
+      frame = margin_readings.run(TINY, folder)
+    extras = train.call_args.kwargs["extras"]
+    margins = [tuple(map(float, (x.probabilities.visited_margin, x.probabilities.goal_margin))) for x in extras]
+    np.testing.assert_allclose(margins, [(0, 0), (0.1, 0), (0, 0.1), (0, 0)], atol=1e-6)
+    np.testing.assert_allclose([x.margin_weight for x in extras], [0, 0, 0, 0.3], atol=1e-6)
+    np.testing.assert_allclose([x.margin for x in extras], [TINY.loss_margin] * 4)
+
+    self.assertLen(frame, 4 * 2 * (2 + 1))
+    self.assertEqual(list(frame["condition"].unique()), ["no margin", "visited 0.1", "goal 0.1", "loss, weight 0.3"])
+    self.assertFalse(frame.duplicated(["condition", "seed", "walks", "temperature"]).any())
+    greedy = frame[(frame["temperature"] == 0)].groupby("reading")["chance"].mean()
+    self.assertAlmostEqual(greedy["goal"], 1, places=5)  # this teacher's top child is the goal's at every visit
+    self.assertAlmostEqual(greedy["loss"], 1 / 3, places=5)  # this one's walks are uniform
+    self.assertGreater((folder / "figures" / "margin_readings.png").stat().st_size, 2_000)
+    with mock.patch.object(students, "train_students", side_effect=AssertionError("trained again")):
+      margin_readings.run(TINY, folder)
+
+
+class ConfigTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"visited_margins": ()}, r"^visited_margins=\(\) "),
+    ({"goal_margins": (0.1, 0.1)}, r"^goal_margins=\(0\.1, 0\.1\) .* each once"),
+    ({"loss_weights": (0.0, 1.0)}, r"^loss_weights=\(0\.0, 1\.0\) .* above 0"),
+    ({"loss_margin": 0.0}, r"^loss_margin=0\.0 .* above 0"),
+    ({"task": StarGraph(3, 1, explore_prob=1.0, goal_margin=0.1)}, r"^task\.goal_margin=0\.1 .* set goal_margins"),
+    ({"visited_margins": (0.6,)}, r"^task\.visited_margin=0\.6 .* below 0\.5"),
+    ({"walks_per_graph": 1}, r"^walks_per_graph=1 .* at least 2"),
+  )
+  def test_errors(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      dataclasses.replace(TINY, **changes)
+
+  def test_published_points_stand_beside_both_teachers_and_not_beside_the_loss(self):
+    points = margin_readings._published(MarginReadings())
+    self.assertEqual(set(points["condition"]), {"no margin", "visited 0.05", "visited 0.1", "goal 0.05", "goal 0.1"})
+    self.assertEqual(points["persistence"].dropna().tolist(), [published.PERSISTENCE])
+    self.assertEmpty(margin_readings._published(TINY))  # another number of children
+
+  def test_the_default_loss_margin_is_near_a_visited_margin_of_a_tenth(self):
+    """Of five children u = (1 + m k)/n, and the visited ones share the rest."""
+    gaps = []
+    for k in range(1, 5):
+      unvisited = (1 + 0.1 * k) / 5
+      gaps.append(np.log(unvisited) - np.log((1 - (5 - k) * unvisited) / k))
+    self.assertBetween(MarginReadings().loss_margin, min(gaps), max(gaps))
+    self.assertEqual(margin_loss.margin_loss_state(TINY.task, 1.0, MarginReadings().loss_margin).margin, 0.5)
+
+
+if __name__ == "__main__":
+  absltest.main()
