@@ -38,7 +38,8 @@ class ExplorationCurriculum:
     model: the students' architecture.
     training: of each half; `from scratch` takes twice its steps at once.
     temperatures: of the rollouts.
-    num_seeds: students per road, seeds 0, 1, ...
+    num_seeds: students per road.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks, once per temperature.
   """
 
@@ -47,11 +48,12 @@ class ExplorationCurriculum:
   training: Training = presets.PRESETS["standard"].risk_aversion.training
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 256
 
   def __post_init__(self) -> None:
     require(self.task.explore_prob > 0, "task.explore_prob", self.task.explore_prob, "above 0: what is compared")
-    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
     self.task.check_prefers_forward()
@@ -62,7 +64,7 @@ def _train(
   config: ExplorationCurriculum, mesh: Mesh, folder: Path
 ) -> dict[str, tuple[students.Students, pd.DataFrame]]:
   """Per road its final students and the history of all its steps."""
-  half, numbers = config.training, range(config.num_seeds)
+  half, numbers = config.training, seeds.block(config.first_seed, config.num_seeds)
   whole = dataclasses.replace(half, num_steps=2 * half.num_steps)
   plain = dataclasses.replace(config.task, explore_prob=0.0)
 
@@ -82,6 +84,12 @@ def _train(
   }
 
 
+def _label(config: ExplorationCurriculum, name: str, frame: pd.DataFrame) -> pd.DataFrame:
+  """The frame with seed and condition in place of the student's row."""
+  frame = frame.rename(columns={"row": "seed"})
+  return frame.assign(seed=frame["seed"] + config.first_seed, condition=name)
+
+
 def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   """One row per road, seed and temperature."""
   mesh = seeds.device_mesh()
@@ -91,8 +99,8 @@ def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
       config.task, config.model, trained.state, trained.is_finite, mesh,
       temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
     )  # fmt: skip
-    frames.append(frame.assign(condition=name).rename(columns={"row": "seed"}))
-    histories.append(history.assign(condition=name).rename(columns={"row": "seed"}))
+    frames.append(_label(config, name, frame))
+    histories.append(_label(config, name, history))
   history = pd.concat(histories, ignore_index=True)
   files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
   plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")

@@ -56,11 +56,12 @@ class InjectedLoops:
     shares: of the walks of main students that are injected loops; the first is 0.
     model: the students' architecture.
     training: how the main students are trained.
-    num_seeds: main students per share, seeds 0, 1, ...
+    num_seeds: main students per share.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     map_kinds: kinds of loops of the map; none: no map.
     map_shares: its shares; the first is 0.
     map_training: how its students are trained.
-    map_seeds: its students per task, kind and share.
+    map_seeds: its students per task, kind and share; they begin at first_seed too.
     temperatures: of the rollouts.
     num_graphs: graphs that each student walks, once per temperature.
     repetitions: of a loop, at which the distribution of confidence is told; the cohort lasts to the largest.
@@ -72,6 +73,7 @@ class InjectedLoops:
   model: Transformer = Transformer(num_layers=2)
   training: Training = Training()
   num_seeds: int = 4
+  first_seed: int = 0
   map_kinds: tuple[str, ...] = ()
   map_shares: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
   map_training: Training = Training()
@@ -81,7 +83,7 @@ class InjectedLoops:
   repetitions: tuple[int, ...] = (1, 2, 5, 10)
 
   def __post_init__(self) -> None:
-    for name in ("num_seeds", "map_seeds", "num_graphs"):
+    for name in ("map_seeds", "num_graphs"):
       require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
     for name in ("shares", "map_shares"):
       shares = getattr(self, name)
@@ -97,12 +99,14 @@ class InjectedLoops:
 
   def groups(self) -> list[Group]:
     """The main students, then the map's. The first kind of each task has clean students, which serve the others."""
+    seed_numbers = seeds.block(self.first_seed, self.num_seeds)
     kind = self.task.injected_kind
-    groups = [_group(MAIN, "no hardness", self.task, kind, self.shares, self.training, self.num_seeds)]
+    groups = [_group(MAIN, "no hardness", self.task, kind, self.shares, self.training, seed_numbers)]
+    seed_numbers = seeds.block(self.first_seed, self.map_seeds)
     for base, task in {"no hardness": self.task, "easy": self.easy}.items():
       for index, kind in enumerate(self.map_kinds):
         shares = self.map_shares if index == 0 else self.map_shares[1:]
-        groups.append(_group(MAP, base, task, kind, shares, self.map_training, self.map_seeds))
+        groups.append(_group(MAP, base, task, kind, shares, self.map_training, seed_numbers))
     return [group for group in groups if group.tasks]
 
 
@@ -114,7 +118,7 @@ class Group(NamedTuple):
   kind: str
   tasks: list[StarGraph]
   training: Training
-  num_seeds: int
+  seed_numbers: range
 
   @property
   def name(self) -> str:
@@ -122,10 +126,10 @@ class Group(NamedTuple):
 
 
 def _group(
-  part: str, base: str, task: StarGraph, kind: str, shares: tuple[float, ...], how: Training, num_seeds: int
+  part: str, base: str, task: StarGraph, kind: str, shares: tuple[float, ...], how: Training, seed_numbers: range
 ) -> Group:
   tasks = [dataclasses.replace(task, injected_share=share, injected_kind=kind) for share in shares]
-  return Group(part, base, kind, tasks, how, num_seeds)
+  return Group(part, base, kind, tasks, how, seed_numbers)
 
 
 def condition_name(share: float) -> str:
@@ -144,7 +148,7 @@ def _position_shares(group: Group) -> np.ndarray:
 
 def _label(group: Group, position_shares: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
   """The frame with part, base, kind, shares, condition and seed in place of the student's row."""
-  task_index, seed = students.rows_of(len(group.tasks), range(group.num_seeds))
+  task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
   row = frame["row"].to_numpy()
   shares = np.array([task.injected_share for task in group.tasks])[task_index[row]]
   labels = pd.DataFrame({
@@ -166,11 +170,11 @@ def _run_group(config: InjectedLoops, group: Group, output_dir: Path) -> _Frames
   """Trains and walks the students of one group."""
   mesh, task = seeds.device_mesh(), group.tasks[0]
   trained = students.train_students(
-    group.tasks, config.model, group.training, range(group.num_seeds), mesh,
+    group.tasks, config.model, group.training, group.seed_numbers, mesh,
     folder=output_dir / "checkpoints" / group.name, description=group.name,
   )  # fmt: skip
   rollouts = evaluation.roll_out(
-    task, config.model, trained.state.params, mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    task, config.model, trained.state, mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
     seed=0,
   )  # fmt: skip
   measures = evaluation.mean_measures(task, trained.state.extra, rollouts, mesh, len(trained.is_finite))

@@ -20,7 +20,7 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from experiments import binary
-from loopjax import decoding, plotting, results, seeds, statistics, students, theory
+from loopjax import decoding, plotting, results, seeds, statistics, students, theory, training
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Measure
 from loopjax.config import require
@@ -44,7 +44,8 @@ class PropositionOne:
     model: the students' architecture.
     training: how they are trained.
     num_visits: visits to r at which a student is asked: the first, and after 1, 2, ... pure s-r-s cycles.
-    num_seeds: students per cell, seeds 0, 1, ...
+    num_seeds: students per cell.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: prompts over which a student's measures are averaged.
   """
 
@@ -55,12 +56,13 @@ class PropositionOne:
   training: Training = Training()
   num_visits: int = 9
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 1024
 
   def __post_init__(self) -> None:
     require(len(self.num_children) > 0, "num_children", self.num_children, "one n or more")
     require(len(self.cycle_probs) > 0, "cycle_probs", self.cycle_probs, "one p or more")
-    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     longest = (self.task.max_steps - 1) // 2
     require(1 <= self.num_visits <= longest, "num_visits", self.num_visits, f"1 to {longest}, what the cut allows")
@@ -80,23 +82,20 @@ def measure_students(
 ) -> risk_aversion.RootMeasures:
   """Measures averaged over prompts, on the host, fields [S, K]."""
 
-  def one(row):
-    params, cycle_prob, key = row
-    problems = decoding.sample_problems(task, key, config.num_graphs, 1)
+  def one(student):
+    problems = decoding.sample_problems(task, training.evaluation_key(student, 0), config.num_graphs, 1)
     measures = risk_aversion.measure_students_root(
-      task, config.model, params, problems, cycle_prob, num_visits=config.num_visits
+      task, config.model, student.params, problems, student.extra.reset_prob, num_visits=config.num_visits
     )
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
-  state = trained.state
-  keys = seeds.place(jax.random.split(jax.random.key(0), num_rows), mesh)
-  rows = (state.params, state.extra.reset_prob, keys)
-  return seeds.to_host(seeds.map_seeds(one, mesh)(rows), num_rows)
+  return seeds.to_host(seeds.map_seeds(one, mesh)(trained.state), num_rows)
 
 
 def _run_num_children(config: PropositionOne, num_children: int, output_dir: Path) -> pd.DataFrame:
   """Trains and measures the students of one n, all p and seeds in one program."""
-  tasks, seed_numbers, mesh = config.tasks(num_children), range(config.num_seeds), seeds.device_mesh()
+  tasks, mesh = config.tasks(num_children), seeds.device_mesh()
+  seed_numbers = seeds.block(config.first_seed, config.num_seeds)
   trained = students.train_students(
     tasks, config.model, config.training, seed_numbers, mesh,
     folder=output_dir / "checkpoints" / f"{NAME}_{num_children}", description=f"{NAME}, n = {num_children}",

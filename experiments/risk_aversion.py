@@ -37,7 +37,8 @@ class RiskAversion:
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
-    num_seeds: students per condition, seeds 0, 1, ...
+    num_seeds: students per condition.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks, once per temperature.
   """
 
@@ -47,10 +48,11 @@ class RiskAversion:
   training: Training = Training()
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 256
 
   def __post_init__(self) -> None:
-    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
     for tasks in self.tasks().values():
@@ -82,7 +84,7 @@ def _theory_rows(config: RiskAversion) -> pd.DataFrame:
 def _label(config: RiskAversion, hardness: str, frame: pd.DataFrame) -> pd.DataFrame:
   """The frame with condition, graph, explore_prob and seed in place of the student's row."""
   tasks = config.tasks()[hardness]
-  task_index, seed = students.rows_of(len(tasks), range(config.num_seeds))
+  task_index, seed = students.rows_of(len(tasks), seeds.block(config.first_seed, config.num_seeds))
   row = frame["row"].to_numpy()
   labels = pd.DataFrame(
     {
@@ -111,7 +113,7 @@ def _run_hardness(config: RiskAversion, hardness: str, output_dir: Path) -> tupl
   tasks, mesh = config.tasks()[hardness], seeds.device_mesh()
   _report_positions(config, hardness)
   trained = students.train_students(
-    tasks, config.model, config.training, range(config.num_seeds), mesh,
+    tasks, config.model, config.training, seeds.block(config.first_seed, config.num_seeds), mesh,
     folder=output_dir / "checkpoints" / f"{NAME}_{hardness}", description=f"{NAME}, {hardness}",
   )  # fmt: skip
   frame = evaluation.evaluate_students(

@@ -43,7 +43,8 @@ class TemporalErrors:
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
-    num_seeds: students per margin, seeds 0, 1, ...
+    num_seeds: students per margin.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks.
     walks_per_graph: rollouts of each graph at each temperature, and teacher walks on it.
     num_lags: the largest lag of the error correlation, in visits.
@@ -55,6 +56,7 @@ class TemporalErrors:
   training: Training = Training()
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 128
   walks_per_graph: int = 4
   num_lags: int = 5
@@ -64,7 +66,7 @@ class TemporalErrors:
     require(0 < len(margins) == len(set(margins)), "visited_margins", margins, "one or more, each once")
     require(self.task.visited_margin == 0, "task.visited_margin", self.task.visited_margin, "0: set visited_margins")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
-    require(self.num_seeds >= 1, "num_seeds", self.num_seeds, "at least 1")
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 2, "num_graphs", self.num_graphs, "at least 2: graphs are compared")
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")
     most = temporal_errors.max_visits(self.task) - 1
@@ -85,7 +87,7 @@ def condition_name(visited_margin: float) -> str:
 
 def _label(config: TemporalErrors, frame: pd.DataFrame) -> pd.DataFrame:
   """The frame with condition, visited_margin and seed in place of the student's row."""
-  task_index, seed = students.rows_of(len(config.visited_margins), range(config.num_seeds))
+  task_index, seed = students.rows_of(len(config.visited_margins), seeds.block(config.first_seed, config.num_seeds))
   row = frame["row"].to_numpy()
   margins = np.array(config.visited_margins)[task_index[row]]
   labels = pd.DataFrame({
@@ -101,7 +103,7 @@ def compute(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
   """
   tasks, mesh = config.tasks(), seeds.device_mesh()
   trained = students.train_students(
-    tasks, config.model, config.training, range(config.num_seeds), mesh,
+    tasks, config.model, config.training, seeds.block(config.first_seed, config.num_seeds), mesh,
     folder=output_dir / "checkpoints" / NAME, description=NAME,
   )  # fmt: skip
   history = _label(config, trained.history)

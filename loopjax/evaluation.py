@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import decoding, seeds
+from loopjax import decoding, seeds, training
 from loopjax.analysis import walks
 from loopjax.decoding import LogitsProcessor, Problems
 from loopjax.star_graph import StarGraph
@@ -37,7 +37,7 @@ class Rollouts(NamedTuple):
 def roll_out(
   task: StarGraph,
   model: Transformer,
-  params: Any,
+  state: TrainState,
   mesh: Mesh,
   *,
   temperatures: Sequence[float],
@@ -50,32 +50,30 @@ def roll_out(
   Args:
     task: the task.
     model: the students' architecture.
-    params: their parameters [S, ...] on the mesh.
+    state: theirs [S, ...] on the mesh; parameters and keys are used.
     mesh: from `seeds.device_mesh`.
     temperatures: R of them; 0 takes the argmax.
-    num_graphs: G per student; the same for its temperatures, others for every student.
+    num_graphs: G per student; the same for its temperatures, others for every seed (`training.evaluation_key`).
     seed: of graphs and draws.
     processors: logits processors.
   """
-  num_students = jax.tree.leaves(params)[0].shape[0]
-  keys = seeds.place(jax.random.split(jax.random.key(seed), num_students), mesh)
+  num_students = state.key.shape[0]
   temperature = jnp.asarray(temperatures, jnp.float32)[None]
 
-  def begin(row: tuple[Any, jax.Array]) -> tuple[Problems, decoding.Rollout]:
-    params, key = row
-    problem_key, walk_key = jax.random.split(key)
+  def begin(one: TrainState) -> tuple[Problems, decoding.Rollout]:
+    problem_key, walk_key = jax.random.split(training.evaluation_key(one, seed))
     problems = decoding.sample_problems(task, problem_key, num_graphs, len(temperatures))
-    return problems, decoding.begin(task, model, params, problems, walk_key, processors)
+    return problems, decoding.begin(task, model, one.params, problems, walk_key, processors)
 
   def advance(row: tuple[tuple[Problems, decoding.Rollout], Any]) -> tuple[Problems, decoding.Rollout]:
     (problems, rollout), params = row
     step = functools.partial(decoding.advance, num_steps=STEPS_PER_CHUNK, processors=processors)
     return problems, step(task, model, params, problems, temperature, rollout)
 
-  problems, rollout = seeds.map_seeds(begin, mesh)((params, keys))
+  problems, rollout = seeds.map_seeds(begin, mesh)(state)
   go_on = seeds.map_seeds(advance, mesh)
   for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
-    problems, rollout = go_on(((problems, rollout), params))
+    problems, rollout = go_on(((problems, rollout), state.params))
     if np.all(seeds.to_host(rollout.ended, num_students)):
       break
   return Rollouts(rollout.nodes, rollout.confidence, problems)
@@ -118,6 +116,6 @@ def evaluate_students(
   seed: int,
 ) -> pd.DataFrame:
   """Mean walk measures of each student at each temperature; `state.extra` holds the teacher's probabilities."""
-  rollouts = roll_out(task, model, state.params, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
+  rollouts = roll_out(task, model, state, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
   measures = mean_measures(task, state.extra, rollouts, mesh, len(is_finite))
   return measures_frame(measures, temperatures, is_finite)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import evaluation, seeds, star_graph, teacher
+from loopjax import evaluation, seeds, star_graph, teacher, training
 from loopjax.analysis import temporal_errors, walks
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
 from loopjax.analysis.walks import WalkMeasures
@@ -30,7 +30,7 @@ from loopjax.transformer import Transformer
 
 ROLLOUTS, TEACHER = "rollouts", "teacher"  # whose walks; the teacher's have no temperature (NaN)
 PAIRS = ("own_walk", "other_walks", "other_graphs")  # which visits are compared: fields of `TemporalErrors`
-_NO_STUDENT = 2**31 - 1  # folded into a key, where 0, 1, ... are the students
+_OF_TEACHER = 2**31 - 1  # folded into the key that rollouts split
 
 
 class Repetition(NamedTuple):
@@ -161,16 +161,18 @@ def evaluate_repetition(
     seed: of graphs and draws.
   """
   rollouts = evaluation.roll_out(
-    task, model, state.params, mesh,
+    task, model, state, mesh,
     temperatures=np.repeat(temperatures, walks_per_graph).tolist(), num_graphs=num_graphs, seed=seed,
   )  # fmt: skip
 
-  def one(row: tuple[Any, ...]) -> Repetition:
-    return measure_student(task, model, *row, temperatures=temperatures, num_lags=num_lags)
+  def one(row: tuple[TrainState, Problems, jax.Array]) -> Repetition:
+    student, problems, nodes = row
+    key = jax.random.fold_in(training.evaluation_key(student, seed), _OF_TEACHER)
+    return measure_student(
+      task, model, student.params, student.extra, problems, nodes, key, temperatures=temperatures, num_lags=num_lags
+    )
 
-  num_rows = rollouts.nodes.shape[0]
-  keys = seeds.place(jax.random.split(jax.random.fold_in(jax.random.key(seed), _NO_STUDENT), num_rows), mesh)
-  measured = seeds.map_seeds(one, mesh)((state.params, state.extra, rollouts.problems, rollouts.nodes, keys))
+  measured = seeds.map_seeds(one, mesh)((state, rollouts.problems, rollouts.nodes))
   return to_frames(seeds.to_host(measured, len(is_finite)), temperatures, is_finite)
 
 

@@ -27,6 +27,13 @@ SEED, DATA = "seed", "data"
 CPU_COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
+def block(first_seed: int, num_seeds: int) -> range:
+  """`num_seeds` seeds from `first_seed` on; `ValueError` where there are none, or they are no keys of jax."""
+  require(num_seeds >= 1, "num_seeds", num_seeds, "at least 1")
+  require(0 <= first_seed <= 2**31 - num_seeds, "first_seed", first_seed, f"0 to 2^31 - num_seeds={num_seeds}")
+  return range(first_seed, first_seed + num_seeds)
+
+
 def use_all_cores() -> None:
   """One simulated device per core where jax runs on the CPU, unless the user chose; call before the first use of jax.
 

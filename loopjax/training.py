@@ -23,6 +23,8 @@ from loopjax.star_graph import StarGraph
 from loopjax.teacher import TeacherProbabilities
 from loopjax.transformer import Transformer
 
+_NO_STEP = 2**31 - 1  # folded into a student's key, where 0, 1, ... are its steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -148,6 +150,15 @@ def init(task: StarGraph, model: Transformer, training: Training, key: jax.Array
   params_key, data_key = jax.random.split(key)
   params = transformer.init_params(model, task, params_key)
   return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, extra)
+
+
+def evaluation_key(state: TrainState, seed: int) -> jax.Array:
+  """A key of this student's own for draws after training, apart from those of its steps.
+
+  It follows from the student's seed alone: who else was trained beside it, and in which row, makes no difference. The
+  same seed under two tasks is asked on the same graphs.
+  """
+  return jax.random.fold_in(jax.random.fold_in(state.key, _NO_STEP), seed)
 
 
 def _sample_batch(

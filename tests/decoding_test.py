@@ -18,6 +18,7 @@ from loopjax.decoding import LogitsProcessor, Problems, Rollout
 from loopjax.encoding import Row
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import PADDING
+from loopjax.training import TrainState
 from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params
@@ -262,6 +263,7 @@ class MeshTest(absltest.TestCase):
     base = random_params(dataclasses.replace(MODEL, num_layers=1), TASK)
     scale = np.array([0.5, 1.0, 1.5, 2.0], np.float32)
     params = jax.tree.map(lambda leaf: leaf[None] * scale.reshape((4,) + (1,) * leaf.ndim), base)
+    students = TrainState(None, params, None, jax.random.split(jax.random.key(0), 4), None)
     found = []
     for num_devices in (1, 4):
       mesh = jax.make_mesh(
@@ -269,7 +271,7 @@ class MeshTest(absltest.TestCase):
       )
       with mock.patch.object(evaluation, "STEPS_PER_CHUNK", 4):
         rollouts = evaluation.roll_out(
-          TASK, dataclasses.replace(MODEL, num_layers=1), seeds.place(params, mesh), mesh,
+          TASK, dataclasses.replace(MODEL, num_layers=1), seeds.place(students, mesh), mesh,
           temperatures=(0.0, 1.0), num_graphs=8, seed=0,
         )  # fmt: skip
       self.assertLen(rollouts.nodes.sharding.device_set, num_devices)
