@@ -37,6 +37,7 @@ setuptools.setup(
       "ruff>=0.17,<0.18",
     ],
     "bench": ["torch>=2.5,<3"],
+    "cluster": ["ray>=2.40,<3"],
   },
   classifiers=[
     "Intended Audience :: Science/Research",

@@ -1,0 +1,141 @@
+"""Runs an experiment over a grid of settings and many seeds, in units that can be stopped, shared and run anywhere.
+
+  python -m experiments.sweep --experiment=temporal_errors --preset=quick --grid=task.chain_length=2,3 \\
+    --grid=training.learning_rate=1e-3,3e-3 --num_seeds=128 --seeds_per_unit=32 --output_dir=results/sweep
+
+Run again, it goes on where it was. `loopjax.sweep.load(output_dir)` is all that is there as one table, and
+`loopjax.sweep.merge(output_dir, file)` one file once it is complete. `docs/sweeps.md` has clusters and exit codes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from absl import flags
+
+from experiments import (
+  exploration_curriculum,
+  injected_loops,
+  presets,
+  proposition_one,
+  risk_aversion,
+  temporal_errors,
+)
+from loopjax import compilation_cache, seeds
+from loopjax import config as configs
+from loopjax.config import require
+from loopjax.sweep import launch, ray_launcher, store, tables, units
+from loopjax.sweep.launch import Outcome, State
+from loopjax.sweep.store import Compute
+from loopjax.sweep.units import Unit
+
+EXPERIMENTS: dict[str, tuple[Any, Compute]] = {
+  "risk_aversion": (risk_aversion.RiskAversion, risk_aversion.compute),
+  "proposition_one": (proposition_one.PropositionOne, proposition_one.compute),
+  "temporal_errors": (temporal_errors.TemporalErrors, temporal_errors.compute),
+  "injected_loops": (injected_loops.InjectedLoops, injected_loops.compute),
+  "exploration_curriculum": (exploration_curriculum.ExplorationCurriculum, exploration_curriculum.compute),
+}
+
+
+def base_config(experiment: str, preset: str | None) -> Any:
+  """The experiment's config at the preset, or its defaults."""
+  if preset is None:
+    return EXPERIMENTS[experiment][0]()
+  of_presets = presets.PRESETS[preset]
+  require(hasattr(of_presets, experiment), "preset", preset, f"left out: {experiment} is in no preset")
+  return getattr(of_presets, experiment)
+
+
+def plan(folder: Path, todo: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) -> str:
+  """What a run would do: its units, and what those that are done tell of memory and time."""
+  rows = []
+  for unit in todo:
+    about = tables.read_unit(store.unit_folder(folder, unit), rows=False).about if store.is_done(folder, unit) else {}
+    rate = (about.get("seconds") or np.nan) / len(unit.seed_numbers)
+    rows.append({
+      "unit": unit.name, "where": units.describe(unit, grid), "done": bool(about), "seeds": len(unit.seed_numbers),
+      "program": units.program(unit), "seconds_per_seed": rate, "gigabytes": about.get("peak_bytes", np.nan) / 1e9,
+    })  # fmt: skip
+  frame = pd.DataFrame(rows)
+  for column in ("seconds_per_seed", "gigabytes"):  # of units of the same program where there are, else of any
+    same = frame.groupby("program")[column].transform("median")
+    frame[column] = frame[column].fillna(same).fillna(frame[column].median())
+  left = frame[~frame["done"]]
+  seconds = (left["seconds_per_seed"] * left["seeds"]).sum(min_count=1)
+  lines = [
+    frame[["unit", "where", "done"]].to_string(index=False),
+    f"{frame['done'].sum()} of {len(frame)} units done, {left['seeds'].sum()} seeds left",
+    "time and memory: known once a unit is done" if frame["seconds_per_seed"].isna().all() else
+    f"time: about {launch.duration(seconds if len(left) else 0)} here, one after another; "
+    f"memory: at most {frame['gigabytes'].max():.1f} GB a unit",
+  ]  # fmt: skip
+  return "\n".join(lines)
+
+
+def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:
+  compute, keep_work = EXPERIMENTS[_EXPERIMENT.value][1], _KEEP_CHECKPOINTS.value
+  if _LAUNCHER.value == "here":
+    return launch.run_here(folder, todo, compute, keep_work=keep_work)
+  return ray_launcher.run_on_ray(
+    folder, todo, compute, keep_work=keep_work, address=_RAY_ADDRESS.value, resources=_resources(),
+    retries=_RAY_RETRIES.value,
+  )  # fmt: skip
+
+
+def _resources() -> dict[str, float]:
+  parts = [text.partition("=") for text in _RAY_RESOURCES.value]
+  try:
+    return {name: float(amount) for name, _, amount in parts}
+  except ValueError:
+    require(False, "ray_resources", ",".join(_RAY_RESOURCES.value), "name=amount,..., such as CPU=2,GPU=1")
+    raise
+
+
+def main() -> None:
+  folder, grid = Path(_OUTPUT_DIR.value), units.parse_grid(_GRID.value)
+  base = base_config(_EXPERIMENT.value, _PRESET.value)
+  everything = units.make_units(
+    _EXPERIMENT.value, base, grid, first_seed=_FIRST_SEED.value,
+    num_seeds=base.num_seeds if _NUM_SEEDS.value is None else _NUM_SEEDS.value,
+    seeds_per_unit=_SEEDS_PER_UNIT.value,
+  )  # fmt: skip
+  ours = units.shard(everything, _SHARD_INDEX.value, _NUM_SHARDS.value)
+  if _DRY_RUN.value:
+    print(plan(folder, ours, grid))
+    return
+  store.claim(folder, _EXPERIMENT.value, base, grid, everything)
+  with launch.exit_on_signals():
+    todo = [unit for unit in ours if not store.is_finished(folder, unit, keep_work=_KEEP_CHECKPOINTS.value)]
+    print(f"{len(ours) - len(todo)} of {len(ours)} units were done before", file=sys.stderr)
+    not_done = launch.follow(_outcomes(folder, todo), todo, grid)
+  failed = [outcome for outcome in not_done if outcome.state == State.FAILED]
+  if failed:
+    print(f"error: {len(failed)} units failed, first {failed[0].unit.name}: {failed[0].error}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+  seeds.use_all_cores()
+  compilation_cache.enable()
+  _EXPERIMENT = flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "What is run.", required=True)
+  _PRESET = flags.DEFINE_enum("preset", None, list(presets.PRESETS), "Its settings; its defaults if left out.")
+  _GRID = flags.DEFINE_multi_string("grid", [], "field=value,value,... of the config; a single value sets the field.")
+  _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds at each point of the grid; the config's by default.")
+  _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.")
+  _SEEDS_PER_UNIT = flags.DEFINE_integer("seeds_per_unit", 32, "Seeds that train together.")
+  _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/sweep", "The sweep's folder.")
+  _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the units, and how long those left may take.")
+  _KEEP_CHECKPOINTS = flags.DEFINE_bool("keep_checkpoints", False, "Keep what a unit leaves beside its rows too.")
+  _SHARD_INDEX = flags.DEFINE_integer("shard_index", None, "Which part of the units; SLURM_ARRAY_TASK_ID's by default.")
+  _NUM_SHARDS = flags.DEFINE_integer("num_shards", None, "Of how many parts; SLURM_ARRAY_TASK_COUNT by default.")
+  _LAUNCHER = flags.DEFINE_enum("launcher", "here", ["here", "ray"], "Who runs the units.")
+  _RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "The cluster; by default one on this machine is started.")
+  _RAY_RESOURCES = flags.DEFINE_list("ray_resources", ["CPU=1"], "What a unit takes: CPU=2,GPU=1 or TPU=4.")
+  _RAY_RETRIES = flags.DEFINE_integer("ray_retries", 3, "How often a unit is tried again whose worker died.", 0)
+  configs.run_main(main)
