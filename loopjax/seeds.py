@@ -105,6 +105,8 @@ def map_seeds(
 ) -> jax.stages.Wrapped:
   """Maps `function(mapped, *shared)` over the seeds of `mapped` [S, ...]; compiled, each device running its own seeds.
 
+  What comes back is a program of its own, with compiler options: not to be called under another `jit`.
+
   Args:
     function: of one seed. May use the mesh axis `data`; its results must then agree over that axis.
     mesh: from `device_mesh`.
