@@ -14,6 +14,8 @@ from absl.testing import absltest, parameterized
 
 from experiments import correlation_map
 from experiments.correlation_map import Cell, CorrelationMap
+from loopjax import checkpoints, repetition, results, teacher
+from loopjax import config as configs
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -51,9 +53,9 @@ class CellsTest(parameterized.TestCase):
     self.assertEqual(named[config.base()], "base")
     self.assertLen(set(named.values()), len(named))
     self.assertLen(named, 1 + 2 + 2 + 2 + 3 + 1 + 2 + 2 + 1 + 5)  # the base is every factor's, once
-    base = correlation_map.results.flatten(correlation_map.configs.to_json(config.base()))
+    base = results.flatten(configs.to_json(config.base()))
     for cell in named:
-      changed = correlation_map.results.flatten(correlation_map.configs.to_json(cell))
+      changed = results.flatten(configs.to_json(cell))
       self.assertEqual(sum(changed[name] != base[name] for name in base), cell != config.base())
 
   def test_a_student_is_read_earlier_first(self):
@@ -107,24 +109,27 @@ class RunTest(absltest.TestCase):
       self.assertGreater((self.folder / "figures" / f"{name}.png").stat().st_size, 2_000)
 
   def test_students_of_a_cell(self):
-    """On their way and at the end they are one run's; noise and the one graph of all are what they are trained on."""
-    cell = dataclasses.replace(
-      TINY.base(), noise=0.5, taken=0.5, task=dataclasses.replace(TINY.task, graph_fixed=True)
-    )  # fmt: skip
-    folder = self.folder / "student"
-    half = correlation_map._run_cell(TINY, cell, folder, "half")
-    whole = correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=1.0), folder, "whole")
-    for frame in (half, whole):
-      self.assertLen(frame, 2 * (2 + 1))
-      self.assertTrue(frame["persistence_ratio"].notna().any())
-      self.assertTrue(frame["other_walks_persistence_ratio"].notna().any())
-      self.assertTrue(frame["other_graphs_correlation"].isna().all())  # there is no other graph
-    history = pd.read_parquet(folder / "history.parquet")
-    self.assertIn(2, set(history["step"]))
-    self.assertEqual(history["step"].max(), 4)
-    self.assertFalse(np.allclose(half["correlation"], whole["correlation"]))
-    with self.assertRaisesRegex(ValueError, "until=2 .* at least 4"):
-      correlation_map._run_cell(TINY, cell, folder, "back")
+    """They train on its noise and its graph as far as it says, and are measured on the task that they learnt."""
+    task = dataclasses.replace(TINY.task, graph_fixed=True)
+    cell = dataclasses.replace(TINY.base(), noise=0.5, taken=0.5, task=task)
+    told = said(TINY, TINY.base()).drop(columns=[f"{p}_persistence_ratio" for p in ("other_walks", "other_graphs")])
+    summary = told.assign(other_walks_persistence=0.6, other_walks_chance=0.2).rename(columns={"seed": "row"})
+    with mock.patch.object(repetition, "evaluate_repetition") as evaluate:
+      evaluate.return_value.summary = summary
+      frame = correlation_map._run_cell(TINY, cell, self.folder, "half")
+    (measured_task, _, state, is_finite, _), _ = evaluate.call_args
+    self.assertEqual(measured_task, task)
+    np.testing.assert_array_equal(state.step[:2], 2)
+    self.assertIsInstance(state.extra, teacher.TeacherProbabilities)
+    self.assertTrue(is_finite.all())
+    np.testing.assert_allclose(frame["other_walks_persistence_ratio"], 3)
+    self.assertTrue(frame.filter(like="other_graphs_").isna().all(axis=None))  # there is no other graph
+    self.assertIn("seed", frame)
+    run_config = checkpoints.load_config(self.folder)
+    self.assertEqual(run_config["extras"]["0"][0], 0.5)
+    self.assertTrue(run_config["tasks"]["0"]["graph_fixed"])
+    with self.assertRaisesRegex(ValueError, "until=1 .* at least 2"):
+      correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=0.25), self.folder, "back")
 
 
 if __name__ == "__main__":
