@@ -56,7 +56,7 @@ def plan(folder: Path, todo: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) 
   """What a run would do: its units, and what those that are done tell of memory and time."""
   rows = []
   for unit in todo:
-    about = tables.read_unit(store.unit_folder(folder, unit), rows=False).about if store.is_done(folder, unit) else {}
+    about = tables.read_unit(store.unit_folder(folder, unit)).about if store.is_done(folder, unit) else {}
     rate = (about.get("seconds") or np.nan) / len(unit.seed_numbers)
     rows.append({
       "unit": unit.name, "where": units.describe(unit, grid), "done": bool(about), "seeds": len(unit.seed_numbers),
