@@ -76,16 +76,17 @@ def train(config: Toy, work: Path) -> pd.DataFrame:
   return pd.DataFrame({"seed": list(numbers), "value": norms})
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, seeds_per_unit: int, shard_index: int = 0, num_shards: int = 1) -> None:
   """What `experiments.sweep` does, with this experiment and a checkpoint after every step; exits as it does."""
   runner.SECONDS_PER_CHUNK = runner.SECONDS_PER_SAVE = 0.0
   jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-  todo = make_units(seeds_per_unit=4)
-  store.claim(folder, "toy", Toy(), GRID, todo)
+  everything = make_units(seeds_per_unit)
+  store.claim(folder, "toy", Toy(), GRID, everything)
+  todo = units.shard(everything, shard_index, num_shards)
   with launch.exit_on_signals():
     not_done = launch.follow(launch.run_here(folder, todo, train, keep_work=False), todo, GRID)
   sys.exit(len(not_done))
 
 
 if __name__ == "__main__":
-  sweep(Path(sys.argv[1]))
+  sweep(Path(sys.argv[1]), *map(int, sys.argv[2:]))

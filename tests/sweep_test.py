@@ -379,7 +379,7 @@ class StoppedTest(FolderTest):
   def start(self, folder: Path) -> subprocess.Popen[str]:
     settings = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
-      [sys.executable, "-m", "tests.sweep_experiment", str(folder)], env={**os.environ, **settings}, cwd=ROOT,
+      [sys.executable, "-m", "tests.sweep_experiment", str(folder), "4"], env={**os.environ, **settings}, cwd=ROOT,
       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     self.addCleanup(child.kill)
