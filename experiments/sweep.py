@@ -56,7 +56,7 @@ def plan(folder: Path, todo: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) 
   """What a run would do: its units, and what those that are done tell of memory and time."""
   rows = []
   for unit in todo:
-    about = tables.read_unit(store.unit_folder(folder, unit), rows=False).about if store.is_done(folder, unit) else {}
+    about = tables.read_unit(store.unit_folder(folder, unit)).about if store.is_done(folder, unit) else {}
     rate = (about.get("seconds") or np.nan) / len(unit.seed_numbers)
     rows.append({
       "unit": unit.name, "where": units.describe(unit, grid), "done": bool(about), "seeds": len(unit.seed_numbers),
@@ -97,19 +97,8 @@ def _resources() -> dict[str, float]:
     raise
 
 
-def main() -> None:
-  folder, grid = Path(_OUTPUT_DIR.value), units.parse_grid(_GRID.value)
-  base = base_config(_EXPERIMENT.value, _PRESET.value)
-  everything = units.make_units(
-    _EXPERIMENT.value, base, grid, first_seed=_FIRST_SEED.value,
-    num_seeds=base.num_seeds if _NUM_SEEDS.value is None else _NUM_SEEDS.value,
-    seeds_per_unit=_SEEDS_PER_UNIT.value,
-  )  # fmt: skip
-  ours = units.shard(everything, _SHARD_INDEX.value, _NUM_SHARDS.value)
-  if _DRY_RUN.value:
-    print(plan(folder, ours, grid))
-    return
-  store.claim(folder, _EXPERIMENT.value, base, grid, everything)
+def _run(folder: Path, ours: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) -> None:
+  """Runs what is not finished; exits with 1 where units fail."""
   with launch.exit_on_signals():
     todo = [unit for unit in ours if not store.is_finished(folder, unit, keep_work=_KEEP_CHECKPOINTS.value)]
     print(f"{len(ours) - len(todo)} of {len(ours)} units were done before", file=sys.stderr)
@@ -118,6 +107,22 @@ def main() -> None:
   if failed:
     print(f"error: {len(failed)} units failed, first {failed[0].unit.name}: {failed[0].error}", file=sys.stderr)
     sys.exit(1)
+
+
+def main() -> None:
+  folder, grid = Path(_OUTPUT_DIR.value), units.parse_grid(_GRID.value)
+  base = base_config(_EXPERIMENT.value, _PRESET.value)
+  num_seeds = base.num_seeds if _NUM_SEEDS.value is None else _NUM_SEEDS.value
+  everything = units.make_units(
+    _EXPERIMENT.value, base, grid, first_seed=_FIRST_SEED.value, num_seeds=num_seeds,
+    seeds_per_unit=_SEEDS_PER_UNIT.value,
+  )  # fmt: skip
+  ours = units.shard(everything, _SHARD_INDEX.value, _NUM_SHARDS.value)
+  if _DRY_RUN.value:
+    print(plan(folder, ours, grid))
+    return
+  store.claim(folder, _EXPERIMENT.value, base, grid, everything)
+  _run(folder, ours, grid)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Ray is an extra: `pip install loopjax[cluster]`. All machines must see the sweep
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,9 @@ def run_on_ray(
   pending = {task.remote(folder.absolute(), unit, compute, keep_work, cores): unit for unit in units}
   try:
     while pending:
-      (finished,), _ = ray.wait(list(pending), num_returns=1)
-      unit = pending.pop(finished)
-      try:
-        yield ray.get(finished)
-      except ray.exceptions.RayError as error:
-        yield Outcome(unit, State.FAILED, " ".join(str(error).split()))
+      finished, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)  # signals are seen between waits
+      for reference in finished:
+        yield _outcome(ray, reference, pending.pop(reference))
   finally:
     for reference in pending:
       ray.cancel(reference)  # a SIGINT: the runner saves
@@ -62,15 +60,24 @@ def run_on_ray(
     ray.shutdown()
 
 
+def _outcome(ray: Any, reference: Any, unit: Unit) -> Outcome:
+  try:
+    return ray.get(reference)
+  except ray.exceptions.RayError as error:
+    return Outcome(unit, State.FAILED, " ".join(str(error).split()))
+
+
 def _connect(address: str | None) -> Any:
   try:
     import ray
   except ImportError as error:
     raise ValueError("launcher='ray' needs Ray: pip install loopjax[cluster]") from error
+  on_sigterm, is_new = signal.getsignal(signal.SIGTERM), address in (None, "local")
   try:
-    ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+    ray.init(address=address, include_dashboard=False if is_new else None, log_to_driver=False)
   except ConnectionError as error:
     raise ValueError(f"ray_address={address!r}: no cluster answers: {error}") from error
+  signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own, with another exit code
   return ray
 
 

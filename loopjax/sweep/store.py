@@ -58,7 +58,7 @@ def unit_folder(folder: Path, unit: Unit) -> Path:
 def is_done(folder: Path, unit: Unit) -> bool:
   """Whether the unit's results lie there; files that cannot be read do not count, and are made anew."""
   try:
-    tables.read_unit(unit_folder(folder, unit), rows=False)
+    tables.read_unit(unit_folder(folder, unit))
   except (FileNotFoundError, ValueError):
     return False
   return True

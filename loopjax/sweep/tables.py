@@ -32,11 +32,11 @@ class DoneUnit(NamedTuple):
 
   Attributes:
     about: what `unit.json` holds: experiment, config, provenance, seconds, peak_bytes.
-    rows: its results with the config's columns; None where they were not asked for.
+    rows: its results with the config's columns.
   """
 
   about: dict[str, Any]
-  rows: pd.DataFrame | None
+  rows: pd.DataFrame
 
   @property
   def seed_numbers(self) -> range:
@@ -44,12 +44,8 @@ class DoneUnit(NamedTuple):
     return range(first, first + count)
 
 
-def read_unit(folder: Path, *, rows: bool = True) -> DoneUnit:
-  """A unit that is done.
-
-  Args:
-    folder: the unit's.
-    rows: whether to read the rows, or only to look that they can be.
+def read_unit(folder: Path) -> DoneUnit:
+  """The unit of this folder, if it is done.
 
   Raises:
     FileNotFoundError: it is not done.
@@ -58,17 +54,15 @@ def read_unit(folder: Path, *, rows: bool = True) -> DoneUnit:
   if not (folder / ROWS).exists():
     raise FileNotFoundError(f"{folder}: not done")
   about = _read_about(folder)
-  unit = DoneUnit(about, None)
+  path = _regular(folder / ROWS)
   try:
-    with _regular(folder / ROWS).open("rb") as file:
-      parquet = pq.ParquetFile(file)
-      frame = parquet.read().to_pandas(ignore_metadata=True) if rows else None
+    with path.open("rb") as file:
+      frame = pq.ParquetFile(file).read().to_pandas(ignore_metadata=True)
   except (OSError, ValueError, pa.ArrowException) as error:
-    raise ValueError(f"{folder / ROWS}: is not readable Parquet: {_line(error)}") from error
-  if frame is None:
-    return unit
-  check_seeds(folder / ROWS, frame, unit.seed_numbers)
-  return DoneUnit(about, _with_config(folder / ROWS, frame, about["config"]))
+    raise ValueError(f"{path}: is not readable Parquet: {_line(error)}") from error
+  unit = DoneUnit(about, _with_config(path, frame, about["config"]))
+  check_seeds(path, frame, unit.seed_numbers)
+  return unit
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
