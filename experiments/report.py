@@ -12,11 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import exploration_curriculum, reproduce
+from experiments import correlation_map, exploration_curriculum, margin_readings, reproduce
 from loopjax import compilation_cache, report, seeds
 from loopjax import config as configs
 
-EXPERIMENTS = {**reproduce.EXPERIMENTS, exploration_curriculum.NAME: exploration_curriculum}
+OTHERS = (exploration_curriculum, margin_readings, correlation_map)
+EXPERIMENTS = reproduce.EXPERIMENTS | {module.NAME: module for module in OTHERS}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ Shapes: R streams, L stream positions, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from loopjax import encoding
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective
+
+_OF_NOISE = 2**31 - 1  # folded into a row's key, far from 0 and 1, which are what splitting it gives to graph and walks
 
 
 class NoisyState(NamedTuple):
@@ -40,11 +43,12 @@ def replace_targets(task: StarGraph, row: encoding.Row, share: jax.Array, key: j
   return row._replace(targets=jnp.where(is_replaced, labels, row.targets))
 
 
+@functools.cache  # the same objective again is the same program again
 def with_label_noise(task: StarGraph, clean: Objective) -> Objective:
   """The objective on noisy targets; its `extra` is a `NoisyState`. With share 0 it is the clean one, row by row."""
 
   def sample(key: jax.Array, state: NoisyState) -> encoding.Row:
-    return replace_targets(task, clean.sample(key, state.clean), state.share, jax.random.fold_in(key, 1))
+    return replace_targets(task, clean.sample(key, state.clean), state.share, jax.random.fold_in(key, _OF_NOISE))
 
   def loss(params: Any, batch: encoding.Row, key: jax.Array, state: NoisyState) -> tuple[Any, Any, NoisyState]:
     total, weight, extra = clean.loss(params, batch, key, state.clean)

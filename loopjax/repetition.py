@@ -160,6 +160,7 @@ def evaluate_repetition(
     num_lags: J.
     seed: of graphs and draws.
   """
+  temporal_errors.check_errors_defined(task)
   rollouts = evaluation.roll_out(
     task, model, state, mesh,
     temperatures=np.repeat(temperatures, walks_per_graph).tolist(), num_graphs=num_graphs, seed=seed,

@@ -120,6 +120,8 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
   for name, kind in (("tasks", dict), ("model", dict), ("training", dict), ("seeds", list)):
     part = run.get(name) if isinstance(run, dict) else None
     require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
+  if "extras" in run:
+    raise ValueError(f"{path}: these students were trained for another objective, and cannot be loaded without it")
   try:
     tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
     model = configs.from_json(Transformer, run["model"], "model")

@@ -142,7 +142,7 @@ class RunTest(FolderTest):
     todo = make_units()
     self.assertEqual({outcome.state for outcome in self.run_all()}, {State.DONE})
     for unit in todo:
-      self.assertCountEqual(os.listdir(store.unit_folder(self.folder, unit)), [tables.ABOUT, tables.ROWS])
+      self.assertCountEqual(os.listdir(store.unit_folder(self.folder, unit)), [tables.ABOUT, tables.ROWS, "lock"])
     before = {path: path.stat().st_mtime_ns for path in self.folder.rglob("*.*")}
     again = self.run_all(compute=mock.Mock(side_effect=AssertionError("ran again")))
     self.assertEqual({outcome.state for outcome in again}, {State.DONE})
@@ -189,7 +189,7 @@ class RunTest(FolderTest):
       (home / f"{name}.tmp-123").write_text("half")
     self.assertFalse(store.is_done(self.folder, unit))
     self.run_all(todo=[unit])
-    self.assertCountEqual(os.listdir(home), [tables.ABOUT, tables.ROWS])
+    self.assertCountEqual(os.listdir(home), [tables.ABOUT, tables.ROWS, "lock"])
 
   def test_rows_of_other_seeds_are_no_results(self):
     shifted = lambda config, work: draw(dataclasses.replace(config, first_seed=config.first_seed + 1), work)

@@ -10,6 +10,7 @@ Shapes: B rows, R streams, L stream positions, N nodes, V vocabulary, C children
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +85,7 @@ def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax
   return jnp.sum(jnp.where(counts, each, 0.0)), jnp.sum(counts, dtype=jnp.float32)
 
 
+@functools.cache  # the same objective again is the same program again
 def margin_loss(task: StarGraph, model: Transformer, training_config: Training) -> Objective:
   """Maximum likelihood on teacher walks plus the weighted mean hinge; `extra` is a `MarginLossState`."""
   likelihood = training.teacher_forcing(task, model, training_config)

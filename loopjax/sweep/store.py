@@ -3,7 +3,8 @@
     sweep.json              what the sweep is, and the names of its units in order
     units/<name>/unit.json  config and provenance of a unit that is done, and what it took
                 /rows.parquet   its results, written last: a unit is done once it is there
-                /work/          what a unit not yet done has: checkpoints, training curves, the lock
+                /lock           held by the process that is at it; stays, since a lock removed is no lock
+                /work/          what a unit not yet done has: checkpoints, training curves
 
 Every file is written under a temporary name and renamed, so that a process killed at any moment leaves nothing half.
 """
@@ -85,12 +86,12 @@ def run_unit(folder: Path, unit: Unit, compute: Compute, *, keep_work: bool) -> 
     ValueError: the rows are not those of the unit's seeds. Whatever `compute` raises.
   """
   home = unit_folder(folder, unit)
-  with _lock(home / "work") as is_ours:
+  with _lock(home) as is_ours:
     if not is_ours:
       return False
     if not is_done(folder, unit):
       _compute(home, unit, compute)
-    if not keep_work:
+    if not keep_work and (home / "work").exists():
       shutil.rmtree(home / "work")
   return True
 

@@ -128,14 +128,14 @@ def program(unit: Unit) -> str:
 def shard(units: Sequence[Unit], index: int | None, count: int | None) -> list[Unit]:
   """Every `count`-th unit, beginning with number `index`.
 
-  Where neither is given, a SLURM job array's (SLURM_ARRAY_TASK_ID, _MIN and _COUNT), and all units outside of one.
+  Where neither is given, a SLURM job array's (SLURM_ARRAY_TASK_ID, _MIN, _STEP, _COUNT), and all units outside of one.
 
   Raises:
     ValueError: only one is given, or `index` is not below `count`.
   """
   if index is None and count is None and "SLURM_ARRAY_TASK_ID" in os.environ:
     number, least, count = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT"))
-    index = number - least
+    index = (number - least) // int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
   require((index is None) == (count is None), "shard_index", index, f"given together with num_shards={count}")
   index, count = index or 0, 1 if count is None else count
   require(count >= 1, "num_shards", count, "at least 1")
