@@ -54,28 +54,34 @@ def base_config(experiment: str, preset: str | None) -> Any:
 
 def plan(folder: Path, todo: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) -> str:
   """What a run would do: its units, and what those that are done tell of memory and time."""
-  rows = []
-  for unit in todo:
-    about = tables.read_unit(store.unit_folder(folder, unit)).about if store.is_done(folder, unit) else {}
-    rate = (about.get("seconds") or np.nan) / len(unit.seed_numbers)
-    rows.append({
-      "unit": unit.name, "where": units.describe(unit, grid), "done": bool(about), "seeds": len(unit.seed_numbers),
-      "program": units.program(unit), "seconds_per_seed": rate, "gigabytes": about.get("peak_bytes", np.nan) / 1e9,
-    })  # fmt: skip
-  frame = pd.DataFrame(rows)
+  if not todo:
+    return "no units"
+  frame = pd.DataFrame([_row(folder, unit, grid) for unit in todo])
+  known = frame["seconds_per_seed"].notna().any()
   for column in ("seconds_per_seed", "gigabytes"):  # of units of the same program where there are, else of any
     same = frame.groupby("program")[column].transform("median")
     frame[column] = frame[column].fillna(same).fillna(frame[column].median())
-  left = frame[~frame["done"]]
-  seconds = (left["seconds_per_seed"] * left["seeds"]).sum(min_count=1)
+  left = frame[frame["state"] != "done"]
+  seconds = (left["seconds_per_seed"] * left["seeds"]).sum()
   lines = [
-    frame[["unit", "where", "done"]].to_string(index=False),
-    f"{frame['done'].sum()} of {len(frame)} units done, {left['seeds'].sum()} seeds left",
-    "time and memory: known once a unit is done" if frame["seconds_per_seed"].isna().all() else
-    f"time: about {launch.duration(seconds if len(left) else 0)} here, one after another; "
-    f"memory: at most {frame['gigabytes'].max():.1f} GB a unit",
-  ]  # fmt: skip
+    frame[["unit", "where", "state"]].to_string(index=False),
+    f"{len(frame) - len(left)} of {len(frame)} units done, {left['seeds'].sum()} seeds left",
+    f"time: about {launch.duration(seconds)} one after another" if known else "time: known once a unit is done",
+    f"memory: at most {frame['gigabytes'].max():.1f} GB a unit" if known else "memory: known once a unit is done",
+  ]
   return "\n".join(lines)
+
+
+def _row(folder: Path, unit: Unit, grid: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+  home, about = store.unit_folder(folder, unit), {}
+  state = "begun" if (home / "work").exists() else "to do"
+  if store.is_done(folder, unit):
+    state, about = "done", tables.read_unit(home).about
+  rate = (about.get("seconds") or np.nan) / len(unit.seed_numbers)
+  return {
+    "unit": unit.name, "where": units.describe(unit, grid), "state": state, "seeds": len(unit.seed_numbers),
+    "program": units.program(unit), "seconds_per_seed": rate, "gigabytes": about.get("peak_bytes", np.nan) / 1e9,
+  }  # fmt: skip
 
 
 def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:

@@ -469,11 +469,15 @@ class BinaryTest(FolderTest):
     for unit, seconds in zip(todo[:2], (100.0, None), strict=True):  # the second was stopped once: no rate
       path = store.unit_folder(self.folder, unit) / tables.ABOUT
       files.write_json(files.read_json(path) | {"seconds": seconds, "peak_bytes": 2 * 10**9}, path)
+    (store.unit_folder(self.folder, todo[3]) / "work").mkdir(parents=True)
     lines = binary.plan(self.folder, todo, GRID).splitlines()
-    self.assertRegex(lines[1], rf"{todo[0].name} +scale=1\.0, seeds 0-1 +True")
-    self.assertRegex(lines[3], rf"{todo[2].name} +scale=1\.0, seeds 4-5 +False")
-    self.assertEqual(lines[-2], "2 of 6 units done, 8 seeds left")
-    self.assertEqual(lines[-1], "time: about 7 min here, one after another; memory: at most 2.0 GB a unit")  # 400 s
+    self.assertRegex(lines[1], rf"{todo[0].name} +scale=1\.0, seeds 0-1 +done")
+    self.assertRegex(lines[3], rf"{todo[2].name} +scale=1\.0, seeds 4-5 +to do")
+    self.assertRegex(lines[4], rf"{todo[3].name} +scale=2\.0, seeds 0-1 +begun")
+    self.assertEqual(lines[-3], "2 of 6 units done, 8 seeds left")
+    self.assertEqual(lines[-2], "time: about 7 min one after another")  # 400 s
+    self.assertEqual(lines[-1], "memory: at most 2.0 GB a unit")
+    self.assertEqual(binary.plan(self.folder, [], GRID), "no units")  # of a shard too many
 
 
 if __name__ == "__main__":
