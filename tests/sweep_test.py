@@ -299,7 +299,9 @@ class LoadTest(FolderTest):
     pickle.loads(pickle.dumps(Toy()))
     self.assertNotEmpty(UNPICKLED)  # the hook sees it
 
-  @parameterized.parameters("", "[]", '{"units": "all"}', '{"experiment": "", "grid": {}, "fixed": {}, "units": [1]}')
+  @parameterized.parameters(
+    "", "[]", "[" * 100_000, '{"units": "all"}', '{"experiment": "", "grid": {}, "fixed": {}, "units": [1]}'
+  )
   def test_without_its_list_of_units_a_sweep_is_read_by_name(self, text):
     self.run_all()
     (self.folder / tables.SWEEP).write_text(text)
