@@ -70,7 +70,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
   """
   try:
     return json.loads(Path(path).read_text(encoding="utf-8"))
-  except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both
+  except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError; brackets without end
     raise ValueError(f"{path}: is not JSON: {error}") from error
 
 

@@ -299,7 +299,9 @@ class LoadTest(FolderTest):
     pickle.loads(pickle.dumps(Toy()))
     self.assertNotEmpty(UNPICKLED)  # the hook sees it
 
-  @parameterized.parameters("", "[]", '{"units": "all"}', '{"experiment": "", "grid": {}, "fixed": {}, "units": [1]}')
+  @parameterized.parameters(
+    "", "[]", "[" * 100_000, '{"units": "all"}', '{"experiment": "", "grid": {}, "fixed": {}, "units": [1]}'
+  )
   def test_without_its_list_of_units_a_sweep_is_read_by_name(self, text):
     self.run_all()
     (self.folder / tables.SWEEP).write_text(text)
@@ -417,6 +419,25 @@ class StoppedTest(FolderTest):
     self.run_all(self.folder / "whole", compute=sweep_experiment.train, todo=make_units(4))
     for frame in merged:
       pd.testing.assert_frame_equal(frame, read_strictly(self.folder / "whole"), rtol=1e-6)
+
+  def test_outside_of_training_a_signal_ends_the_sweep_at_once_and_by_its_number(self):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped(config, work):
+      def write(path: Path) -> None:
+        path.write_text("half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+      try:
+        files.write_atomically(work.parent / tables.ROWS, write)
+      except SystemExit:
+        sys.exit(1)  # as Ray does
+
+    with self.assertRaises(SystemExit) as raised, launch.exit_on_signals():
+      self.run_all(compute=stopped)
+    self.assertEqual(raised.exception.code, 143)
+    self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+    self.assertEqual([path.name for path in self.folder.glob("units/*/*")], ["work"])
 
   def test_a_job_is_requeued_when_its_time_is_over(self):
     tools = self.folder / "tools"

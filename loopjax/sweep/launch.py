@@ -75,8 +75,11 @@ def exit_on_signals() -> Iterator[None]:
   While students train the runner takes the signals instead: it saves first.
   """
 
+  received: list[int] = []
+
   def leave(number: int, frame: Any) -> None:
     del frame
+    received.append(number)
     raise SystemExit(128 + number)
 
   previous: dict[int, Callable[..., Any] | int | None] = {}
@@ -84,6 +87,8 @@ def exit_on_signals() -> Iterator[None]:
     previous[stop] = signal.signal(stop, leave)
   try:
     yield
+  except SystemExit as error:  # raised inside of Ray it comes out with another code
+    raise SystemExit(128 + received[0] if received else error.code) from None
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

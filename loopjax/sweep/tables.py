@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
   about = files.read_json(path)
   try:
     name = unit_name(about["experiment"], about["config"])
-  except (TypeError, KeyError, AttributeError) as error:
+  except (TypeError, KeyError, IndexError, AttributeError) as error:
     raise ValueError(f"{path}: is not about a unit of a sweep") from error
   if name != folder.name:
     raise ValueError(f"{path}: is about unit {name}, not {folder.name}")
@@ -88,12 +88,12 @@ def _line(error: Exception) -> str:
   return " ".join(str(error).split())
 
 
-def check_seeds(path: Path, frame: pd.DataFrame, expected: Iterable[int]) -> None:
+def check_seeds(path: Path, frame: pd.DataFrame, expected: range) -> None:
   """Raises a one-line `ValueError` where the rows are not of these seeds."""
   known = "seed" in frame and pd.api.types.is_integer_dtype(frame["seed"])
   found = sorted(set(frame["seed"].tolist())) if known else []
-  if found != list(expected):
-    raise ValueError(f"{path}: has rows of seeds {_few(found)}, expected {_few(list(expected))}")
+  if len(found) != len(expected) or found != list(expected):
+    raise ValueError(f"{path}: has rows of seeds {_few(found)}, expected {_few(expected)}")
 
 
 def _few(items: Sequence[Any]) -> str:

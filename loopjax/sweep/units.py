@@ -45,11 +45,12 @@ class Unit:
 
 
 def unit_name(experiment: str, config: Mapping[str, Any]) -> str:
-  """`Unit.name` from the config as JSON; `KeyError` where that has no seeds."""
+  """`Unit.name` from the config as JSON; `KeyError`, `TypeError` or `IndexError` where that has no seeds."""
   settings = {name: value for name, value in config.items() if name not in SEED_FIELDS}
   text = json.dumps([experiment, settings], sort_keys=True)
   first, count = (config[name] for name in SEED_FIELDS)
-  return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}_{first}-{first + count - 1}"
+  numbers = range(first, first + count)
+  return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}_{numbers[0]}-{numbers[-1]}"
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
