@@ -437,7 +437,7 @@ class StoppedTest(FolderTest):
       self.run_all(compute=stopped)
     self.assertEqual(raised.exception.code, 143)
     self.assertEqual(signal.getsignal(signal.SIGTERM), before)
-    self.assertEqual([path.name for path in self.folder.glob("units/*/*")], ["work"])
+    self.assertEqual([path.name for path in self.folder.glob("units/*/*")], ["lock"])
 
   def test_a_job_is_requeued_when_its_time_is_over(self):
     tools = self.folder / "tools"
