@@ -36,14 +36,25 @@ class _Exponentials(NamedTuple):
   inverse_sum: jax.Array
 
 
-def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
-  """Rotary positions (arXiv 2104.09864): turns halves of `x` [B, H, R, L, F] by angles that grow with `positions`."""
-  half = x.shape[-1] // 2
+class Turns(NamedTuple):
+  """Rotary positions (arXiv 2104.09864): cosine and sine of the angles [B, 1, R, L, F / 2], which grow with position."""
+
+  cos: jax.Array
+  sin: jax.Array
+
+
+def turns(positions: jax.Array, features: int) -> Turns:
+  """The turns of `positions` [B, R, L] for heads of F features."""
+  half = features // 2
   frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
   angle = positions[:, None, :, :, None] * frequency.reshape(1, 1, 1, 1, half)
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  a, b = x[..., :half], x[..., half:]
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return Turns(jnp.cos(angle), jnp.sin(angle))
+
+
+def rotate(x: jax.Array, by: Turns) -> jax.Array:
+  """Turns the halves of `x` [B, H, R, L, F]."""
+  a, b = jnp.split(x, 2, axis=-1)
+  return jnp.concatenate([a * by.cos - b * by.sin, b * by.cos + a * by.sin], axis=-1)
 
 
 def _exponentials(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> _Exponentials:

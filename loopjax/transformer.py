@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from loopjax import attention, encoding
 from loopjax.attention import KeysValues
+from loopjax.computed_once import computed_once
 from loopjax.config import require
 from loopjax.products import product
 from loopjax.star_graph import StarGraph
@@ -117,8 +118,8 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues, layer: jax.Array, positions: jax.Array,
-    mask: jax.Array, cache_index: jax.Array | int,
+    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues, layer: jax.Array,
+    turns: attention.Turns | None, mask: jax.Array, cache_index: jax.Array | int,
   ) -> tuple[tuple[jax.Array, KeysValues | None], tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
     x, cache = carry
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
@@ -127,8 +128,8 @@ class Layer(nn.Module):
     projected = dense(3 * config.width, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
     query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
-    if config.positions == "rotary":
-      query, keys = attention.rotate(query, positions), attention.rotate(keys, positions)
+    if turns is not None:
+      query, keys = attention.rotate(query, turns), attention.rotate(keys, turns)
     own = KeysValues(keys, values)
     reads_prompt = prompt.keys.shape[2] == 0
     if cache is not None:
@@ -187,6 +188,10 @@ class TransformerModule(nn.Module):
     x = first @ self.first_embedding + second @ self.second_embedding
     return x + self.position_embedding[positions] if self.config.positions == "learned" else x
 
+  def _turns(self, positions: jax.Array) -> attention.Turns | None:
+    config = self.config
+    return attention.turns(positions, config.width // config.num_heads) if config.positions == "rotary" else None
+
   def read_prompt(self, prompt: jax.Array) -> KeysValues:
     length = prompt.shape[1]
     positions = jnp.arange(length)[None, None]
@@ -194,16 +199,19 @@ class TransformerModule(nn.Module):
     mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
     x = self._embed(prompt[:, None], positions)
     empty = empty_cache(self.config, len(prompt), 0)
-    _, (own, _) = self.layers((x, None), empty, jnp.arange(self.config.num_layers), positions, mask[None, None], 0)
+    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
+    _, (own, _) = self.layers((x, None), empty, layers, turns, mask[None, None], 0)
     return jax.tree.map(lambda a: a[:, :, :, 0], own)
 
   def read_streams(
     self, inputs: jax.Array, positions: jax.Array, mask: jax.Array, prompt: KeysValues,
     cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
   ) -> Output:  # fmt: skip
-    layers = jnp.arange(self.config.num_layers)
+    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
+    if cache is None:
+      mask, turns = computed_once(mask[0, 0, 0, 0], (mask, turns))
     carry = (self._embed(inputs, positions), cache)
-    (x, cache), (own, activations) = self.layers(carry, prompt, layers, positions, mask, cache_index)
+    (x, cache), (own, activations) = self.layers(carry, prompt, layers, turns, mask, cache_index)
     residual, attention = (None, None) if activations is None else activations
     return Output(self.head(self.final_norm(x)), own if cache is None else cache, residual, attention)
 
