@@ -25,8 +25,8 @@ from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 MODEL, NUM_STEPS, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), 6, (3, 20_000_000)
-TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=4, explore_prob=e) for e in (0.1, 0.5)]
-NAMES = [f"explore_prob={e},seed={seed}" for e in (0.1, 0.5) for seed in SEEDS]
+TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=4, explore_prob=e) for e in (0.1, 0.9)]
+NAMES = [f"explore_prob={e},seed={seed}" for e in (0.1, 0.9) for seed in SEEDS]
 
 
 def setUpModule():
@@ -53,7 +53,7 @@ class SinkTest(parameterized.TestCase):
     self.enterContext(mock.patch.object(runner, "SECONDS_PER_SAVE", -1.0))
 
   def train(self, **settings) -> students.Students:
-    config = Training(num_steps=NUM_STEPS, rows_per_step=1)
+    config = Training(num_steps=NUM_STEPS, rows_per_step=8)
     settings = {"folder": self.folder} | settings
     return students.train_students(TASKS, MODEL, config, SEEDS, seeds.device_mesh(), **settings)
 
