@@ -11,7 +11,8 @@ W&B advises at most 10,000 distinct metrics a project and draws a chart for each
 runs by itself, and filters by the runs' config, where condition and seed are. It also advises at most 10,000 runs a
 project, and a run takes about half a second at the start: for hundreds of seeds take TensorBoard. What W&B was given
 cannot be taken back, so that a run that is resumed leaves out steps up to the last one given. Offline
-(WANDB_MODE=offline) each process leaves folders of its own, which `wandb sync` joins. WANDB_PROJECT names the project.
+(WANDB_MODE=offline) each process leaves folders of its own, which `wandb sync` joins. Where W&B does not answer, the
+warning comes after 90 s, and training then begins. WANDB_PROJECT names the project.
 
 Shapes: S students.
 """
