@@ -35,9 +35,12 @@ setuptools.setup(
       "pytest>=9,<10",
       "pytest-xdist>=3.6,<4",
       "ruff>=0.17,<0.18",
+      "tensorboard>=2.19,<3",
     ],
     "bench": ["torch>=2.5,<3"],
     "cluster": ["ray>=2.40,<3"],
+    "tensorboard": ["tensorboard>=2.19,<3"],
+    "wandb": ["wandb>=0.20,<1"],
   },
   classifiers=[
     "Intended Audience :: Science/Research",

@@ -18,7 +18,7 @@ from types import ModuleType
 import pandas as pd
 from absl import flags
 
-from experiments import confidence, injected_loops, presets, proposition_one, risk_aversion, temporal_errors
+from experiments import binary, confidence, injected_loops, presets, proposition_one, risk_aversion, temporal_errors
 from loopjax import claims, compilation_cache, report, seeds
 from loopjax import config as configs
 
@@ -63,6 +63,7 @@ def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataF
 
 
 def main() -> None:
+  _ENABLE_SINKS()
   seeds.initialize_distributed()
   output_dir = Path(_OUTPUT_DIR.value or f"results/{_PRESET.value}")
   run(_PRESET.value, output_dir, _NUM_SEEDS.value)
@@ -75,4 +76,5 @@ if __name__ == "__main__":
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where everything goes; results/<preset> by default.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds a condition instead of the preset's.", lower_bound=1)
+  _ENABLE_SINKS = binary.sinks_flag()
   configs.run_main(main)

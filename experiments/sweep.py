@@ -19,6 +19,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import (
+  binary,
   exploration_curriculum,
   injected_loops,
   presets,
@@ -127,6 +128,7 @@ def main() -> None:
   if _DRY_RUN.value:
     print(plan(folder, ours, grid))
     return
+  _ENABLE_SINKS()
   store.claim(folder, _EXPERIMENT.value, base, grid, everything)
   _run(folder, ours, grid)
 
@@ -149,4 +151,5 @@ if __name__ == "__main__":
   _RAY_ADDRESS = flags.DEFINE_string("ray_address", None, "The cluster; by default one on this machine is started.")
   _RAY_RESOURCES = flags.DEFINE_list("ray_resources", ["CPU=1"], "What a unit takes: CPU=2,GPU=1 or TPU=4.")
   _RAY_RETRIES = flags.DEFINE_integer("ray_retries", 3, "How often a unit is tried again whose worker died.", 0)
+  _ENABLE_SINKS = binary.sinks_flag()
   configs.run_main(main)

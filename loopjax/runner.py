@@ -25,7 +25,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, compilation_cache, files, memory, results, seeds, teacher, training
+from loopjax import checkpoints, compilation_cache, files, memory, metric_sinks, results, seeds, teacher, training
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training, TrainState
@@ -90,6 +90,7 @@ def train(
   until: int | None = None,
   folder: str | os.PathLike[str] | None = None,
   run_config: Mapping[str, Any] | None = None,
+  labels: Sequence[Mapping[str, float]] | None = None,
   description: str = "training",
 ) -> Students:
   """Trains students until `config.num_steps` or `until`, from the last checkpoint in `folder` where there is one.
@@ -103,10 +104,12 @@ def train(
     until: the step to stop at, on the way of the whole schedule; a later call goes on from there.
     folder: where checkpoints go; None: nothing is saved.
     run_config: what makes this run, as JSON; a folder of another run is refused.
+    labels: what the metric sinks call each student, as in `metric_sinks.Run`; their row by default.
     description: what the progress bar says.
 
   Raises:
-    ValueError: `folder` belongs to another config, or its checkpoint has other shapes or is past `until`.
+    ValueError: `folder` belongs to another config, or its checkpoint has other shapes or is past `until`; a metric
+      sink is enabled, and there is no folder.
     SystemExit: after SIGINT or SIGTERM, once the state is saved; code 128 + the signal's number.
   """
   end = config.num_steps if until is None else until
@@ -123,13 +126,15 @@ def train(
     disable=jax.process_index() != 0, mininterval=1.0 if sys.stderr.isatty() else 30.0, miniters=1,
   )  # fmt: skip
   saver = _Saver(folder, run_config, num_seeds, last_step=step)
+  sinks = metric_sinks.writing(folder, labels or [{"row": i} for i in range(num_seeds)], run_config or {}, step)
   chunk_steps, stop_signal = 1, 0
-  with bar, _signals() as received, memory.named_when_exhausted(_memory_advice(config)):
+  with bar, _signals() as received, memory.named_when_exhausted(_memory_advice(config)), sinks as write:
     while step < end and not stop_signal:
       chunk_steps = _largest(min(chunk_steps, end - step))
       began = time.monotonic()
       state, metrics = run(state, jnp.int32(chunk_steps))
       history.append(_chunk_frame(step + chunk_steps, seeds.to_host(metrics, num_seeds)))
+      write(history[-1])
       step += chunk_steps
       bar.update(chunk_steps * num_seeds)
       bar.set_postfix_str(_loss_text(history[-1]))

@@ -84,8 +84,23 @@ def train_students(
     until=until,
     folder=folder,
     run_config=run_config,
+    labels=_labels([teacher.teacher_probabilities(task) for task in tasks] if extras is None else extras, seed_numbers),
     description=description,
   )
+
+
+def _labels(extras: Sequence[Any], seed_numbers: Sequence[int]) -> list[dict[str, float]]:
+  """For every row its seed and what its task carries that is not the same in all tasks, by name."""
+  carried = []
+  for extra in extras:
+    leaves = jax.tree_util.tree_leaves_with_path(extra)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    carried.append({name: float(str(np.float32(leaf))) for name, leaf in named.items()})  # 0.1, not 0.10000000149
+  differing = [name for name in carried[0] if len({one[name] for one in carried}) > 1]
+  conditions = [{name: one[name] for name in differing} for one in carried]
+  if any(condition in conditions[:i] for i, condition in enumerate(conditions)):
+    conditions = [{"task": i, **condition} for i, condition in enumerate(conditions)]
+  return [{**condition, "seed": int(seed)} for condition in conditions for seed in seed_numbers]
 
 
 def rows_of(num_tasks: int, seed_numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from loopjax import compilation_cache
+from loopjax import compilation_cache, metric_sinks
 from loopjax.sweep import launch
 from loopjax.sweep.launch import Outcome, State
 from loopjax.sweep.store import Compute
@@ -46,7 +46,8 @@ def run_on_ray(
   # A process that ran jax keeps its memory and devices: max_calls ends it with its unit.
   task = ray.remote(max_calls=1, max_retries=retries, **_options(resources))(_run_unit)
   cores = max(1, int(resources.get("CPU", 1)))
-  pending = {task.remote(folder.absolute(), unit, compute, keep_work, cores): unit for unit in units}
+  same = (compute, keep_work, cores, metric_sinks.enabled())
+  pending = {task.remote(folder.absolute(), unit, *same): unit for unit in units}
   try:
     while pending:
       finished, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)  # signals are seen between waits
@@ -88,10 +89,13 @@ def _options(resources: Mapping[str, float]) -> dict[str, Any]:
   return {"num_cpus": 1} | options | {"resources": {k: v for k, v in resources.items() if k not in named}}
 
 
-def _run_unit(folder: Path, unit: Unit, compute: Compute, keep_work: bool, cores: int) -> Outcome:
+def _run_unit(
+  folder: Path, unit: Unit, compute: Compute, keep_work: bool, cores: int, sinks: Sequence[str]
+) -> Outcome:  # fmt: skip
   """What a worker does."""
   if "JAX_NUM_CPU_DEVICES" not in os.environ:
     jax.config.update("jax_num_cpu_devices", cores)  # not all of the machine's: others run beside us
   compilation_cache.enable()
+  metric_sinks.enable(sinks)
   (outcome,) = launch.run_here(folder, [unit], compute, keep_work=keep_work)
   return outcome
