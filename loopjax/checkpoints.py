@@ -100,13 +100,42 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
     with _named(path):
       state = checkpointer.load(latest, abstract_state)
   _check_same(path, _leaves(state), _leaves(abstract_state))  # keys are made of the kind saved, whatever was asked for
-  return state, latest.step
+  # Keys may come on the sharding of their data, which has an axis too many; nothing else moves.
+  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state)), latest.step
+
+
+def load_rows(folder: str | os.PathLike[str], abstract_row: State, num_rows: int) -> tuple[State, int] | None:
+  """As `load`, the first `num_rows` of states [S, ...] that any number of devices saved, each with its own padding.
+
+  They come on this process's first device, which must have room for all that was saved.
+
+  Args:
+    folder: as given to `save`; may be missing.
+    abstract_row: what to expect of one row: shapes without the axis of seeds, and types.
+    num_rows: how many are wanted.
+
+  Raises:
+    ValueError: fewer rows were saved, or what `load` raises.
+  """
+  shapes = saved_shapes(folder)
+  if shapes is None:
+    return None
+  num_saved, *_ = next(iter(shapes.values())) or (0,)
+  require(num_saved >= num_rows, f"checkpoint {folder}: rows", num_saved, f"{num_rows} at least")
+  loaded = load(
+    folder, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), abstract_row)
+  )
+  assert loaded is not None  # it had a step when its shapes were read
+  return jax.tree.map(lambda leaf: leaf[:num_rows], loaded[0]), loaded[1]
 
 
 def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:
   """Field -> shape of the arrays in the latest step saved in `folder`, keys as their data; None where there is none.
 
   The axis of seeds is as long as the devices that saved it made it: whoever loads on others must ask.
+
+  Raises:
+    ValueError: one line that names the folder, where it is damaged.
   """
   folder = Path(folder).absolute()
   if not folder.is_dir():
@@ -115,8 +144,11 @@ def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] |
     latest = checkpointer.latest
     if latest is None:
       return None
-    with _named(folder / str(latest.step)):
+    path = folder / str(latest.step)
+    with _named(path):
       leaves = _stored_leaves(checkpointer.metadata(latest).metadata)
+  if not leaves:
+    raise ValueError(f"checkpoint {path}: cannot be read: no arrays are named there")
   return {name: leaf.shape for name, leaf in leaves.items()}
 
 

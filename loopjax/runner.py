@@ -114,7 +114,7 @@ def train(
   """
   end = config.num_steps if until is None else until
   require(1 <= end <= config.num_steps, "until", end, f"1 to training.num_steps={config.num_steps}")
-  state, history = _resume(state, folder, run_config)
+  state, history = _resume(state, mesh, num_seeds, folder, run_config)
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
   require(step <= end, "until", end, f"at least {step}, where these students are ({folder})")
   if step == end:
@@ -214,19 +214,31 @@ def finite_rows(history: pd.DataFrame, num_seeds: int) -> np.ndarray:
   return is_finite
 
 
-def _resume(state: TrainState, folder: Any, run_config: Mapping[str, Any] | None) -> tuple[TrainState, list]:
+def _resume(
+  state: TrainState, mesh: Mesh, num_seeds: int, folder: Any, run_config: Mapping[str, Any] | None
+) -> tuple[TrainState, list]:
   """The last checkpoint's state and history, or those given where there is none."""
   if folder is None:
     return state, []
   with contextlib.suppress(FileNotFoundError):
     results.check_same_config(folder, checkpoints.load_config(folder), run_config)
-  loaded = checkpoints.load(folder, state)
+  loaded = _load(folder, state, mesh, num_seeds)
   if loaded is None:
     return state, []
   state, step = loaded
   tqdm.tqdm.write(f"resuming from step {step} in {folder}", file=sys.stderr)
   history = results.read_frame(Path(folder) / "history.parquet")
   return state, [history[history["step"] <= step]]
+
+
+def _load(folder: Any, state: TrainState, mesh: Mesh, num_seeds: int) -> tuple[TrainState, int] | None:
+  """The last checkpoint on this mesh, whose devices may be more or fewer than those that saved it."""
+  shapes = checkpoints.saved_shapes(folder)
+  if shapes is None or shapes.get("step") == state.step.shape:
+    return checkpoints.load(folder, state)
+  row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
+  loaded = checkpoints.load_rows(folder, row, num_seeds)
+  return loaded and (seeds.place(loaded[0], mesh), loaded[1])
 
 
 class _Saver:

@@ -154,15 +154,9 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
 
 def _load_rows(folder: Any, task: StarGraph, model: Transformer, config: Training, num_rows: int) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
-  shapes = checkpoints.saved_shapes(folder)
-  require(shapes is not None, f"{folder}: checkpoint", None, "there: the run had saved nothing")
-  num_saved, *_ = (shapes or {}).get("step") or (None,)
-  require(num_saved is not None, f"{folder}: checkpoint", sorted(shapes or {}), "readable, with the field step")
-  rows = f"{num_rows} at least, a row per task and seed"
-  require((num_saved or 0) >= num_rows, f"{folder}: students", num_saved, rows)
   extra = teacher.teacher_probabilities(task)
   one = jax.eval_shape(lambda: training.init(task, model, config, jax.random.key(0), extra))
-  abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), one)
-  loaded = checkpoints.load(folder, abstract)
-  assert loaded is not None  # it had a step when its shapes were read
-  return jax.tree.map(lambda leaf: leaf[:num_rows], loaded[0])
+  loaded = checkpoints.load_rows(folder, one, num_rows)
+  if loaded is None:
+    raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")
+  return loaded[0]

@@ -82,7 +82,18 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertIsInstance(found.opt_state[0], optax.ScaleByAdamState)
     for leaf in jax.tree.leaves(found):
       self.assertEqual(leaf.sharding.device_set, set(jax.devices()[:loaded_on]))
-      self.assertTrue(leaf.sharding.is_equivalent_to(over_seeds(loaded_on), leaf.ndim))
+      self.assertEqual(leaf.sharding, over_seeds(loaded_on))
+
+  def test_rows_come_back_without_their_padding(self):
+    state = make_state(over_seeds(4))
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
+    self.assertIsNone(checkpoints.load_rows(self.folder, row, 5))
+    checkpoints.save(self.folder, 300, state)
+    found, step = checkpoints.load_rows(self.folder, row, 5)
+    self.assertEqual(step, 300)
+    self.assert_same_state(found, jax.tree.map(lambda leaf: leaf[:5], state))
+    with self.assertRaisesRegex(ValueError, rf"^checkpoint {self.folder}: rows=8 is not allowed: must be 9 at least$"):
+      checkpoints.load_rows(self.folder, row, 9)
 
   def test_the_restored_state_goes_on_as_the_saved_one_would(self):
     def train_step(state):

@@ -6,6 +6,7 @@ import html.parser
 import json
 import math
 import pathlib
+import pickle
 import re
 import shutil
 import subprocess
@@ -30,9 +31,18 @@ TASKS = [StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=e) f
 EVIL = "</script><script>alert(1)</script>"
 TEXT = "A headline about `p`.\n\n  python -m experiments.first\n"
 VOID = {"meta", "link", "input", "br"}
+UNPICKLED: list[str] = []
+
+
+class Bomb:
+  """Does something once it is unpickled."""
+
+  def __reduce__(self):
+    return exec, ("raise ValueError('it went off')",)
 
 
 def setUpModule():
+  sys.addaudithook(lambda event, _: UNPICKLED.append(event) if event == "pickle.find_class" else None)
   jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
 
 
@@ -163,18 +173,26 @@ class ReportTest(parameterized.TestCase):
     (folder / "results" / "first.parquet").write_bytes((folder / "results" / "first.parquet").read_bytes()[:40])
     (folder / "results" / "second.json").write_text('{"config": ')
     (folder / "results" / "third.json").write_text("[1]")
+    (folder / "results" / "fourth.json").write_text('{"config": {}, "provenance": {}}')
+    (folder / "results" / "fourth.parquet").write_bytes(pickle.dumps(Bomb()))
+    (folder / "results" / "notes.txt").write_text("mine")  # foreign, and no results: passed over
     (folder / "figures" / "bad.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><g>")
     config = files.read_json(folder / "checkpoints" / "first" / "config.json")
     config["model"]["width"] = 32
     files.write_json(config, folder / "checkpoints" / "first" / "config.json")
     problems = report.write(folder, folder / "report.html", {"first": TEXT})
     text = (folder / "report.html").read_text(encoding="utf-8")
-    named = ["claims.csv", "first.parquet", "second.json", "third.json", "bad.svg", "checkpoints/first"]
+    names = ["claims.csv", "first.parquet", "second.json", "third.json", "fourth.parquet", "bad.svg"]
+    named = [*names, "checkpoints/first"]
+    self.assertEmpty(UNPICKLED)
     self.assertLen(problems, len(named))
     for name in named:
       lines = [problem for problem in problems if name in problem]
       self.assertLen(lines, 1, f"{name}: {problems}")
       self.assertNotIn("\n", lines[0])
+    with self.assertRaisesRegex(ValueError, "it went off"):
+      pickle.loads(pickle.dumps(Bomb()))
+    self.assertNotEmpty(UNPICKLED)  # the hook sees it
     parsed(text)
     for expected in ("Not read", "A headline", "Figure: first loss", "no readable table", jax.__version__):
       self.assertIn(expected, text)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from jax.sharding import Mesh
 
 from loopjax import checkpoints, runner, seeds, students, training
 from loopjax.star_graph import StarGraph
@@ -54,8 +56,12 @@ def initial(mesh, width: int = 8) -> TrainState:
   return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, extra), mesh)
 
 
-def train(folder=None, state=None, run_config=None, config=TRAINING, until=None) -> runner.Students:
-  mesh = seeds.device_mesh()
+def mesh_of(num_devices: int) -> Mesh:
+  return jax.make_mesh((num_devices, 1), (seeds.SEED, seeds.DATA), devices=jax.devices()[:num_devices])
+
+
+def train(folder=None, state=None, run_config=None, config=TRAINING, until=None, mesh=None) -> runner.Students:
+  mesh = mesh or seeds.device_mesh()
   state = initial(mesh) if state is None else state
   return runner.train(
     objective(), config, state, mesh, num_seeds=NUM_SEEDS, until=until, folder=folder,
@@ -67,6 +73,23 @@ def train_slowly(folder: str) -> None:
   """Saves after every step: what the child processes run."""
   runner.SECONDS_PER_CHUNK = runner.SECONDS_PER_SAVE = 0.0
   train(folder)
+
+
+def train_together(folder: str) -> None:
+  """What each of several processes runs."""
+  seeds.initialize_distributed()
+  train(folder)
+
+
+def start(function: str, folder: Path, **settings: str) -> subprocess.Popen[str]:
+  """A process that runs a function of this module."""
+  paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+  common = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+  return subprocess.Popen(
+    [sys.executable, "-c", f"from tests import runner_test; runner_test.{function}({str(folder)!r})"],
+    env={**os.environ, **common, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **settings},
+    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+  )  # fmt: skip
 
 
 def assert_same_bits(found: TrainState, expected: TrainState, rows=slice(None)) -> None:
@@ -92,13 +115,7 @@ class RunnerTest(parameterized.TestCase):
 
 class InterruptedTest(RunnerTest):
   def start(self, folder: Path) -> subprocess.Popen[str]:
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    settings = {"JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return subprocess.Popen(
-      [sys.executable, "-c", f"from tests import runner_test; runner_test.train_slowly({str(folder)!r})"],
-      env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return start("train_slowly", folder)
 
   def saved_steps(self, folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
@@ -184,6 +201,33 @@ class ResumeTest(RunnerTest):
     whole = train(self.folder)
     assert_same_bits(whole.state, train().state)
     self.check_history(whole.history)
+
+  @parameterized.parameters((4, 1), (4, 3), (1, 4), (1, 1))
+  def test_a_run_goes_on_on_other_devices(self, stopped_on, resumed_on):
+    train(self.folder, until=150, mesh=mesh_of(stopped_on))
+    resumed = train(self.folder, mesh=mesh_of(resumed_on))
+    assert_same_bits(resumed.state, train().state, rows=slice(NUM_SEEDS))
+    self.assertEqual(resumed.state.step.shape, (resumed_on * -(-NUM_SEEDS // resumed_on),))
+    self.check_history(resumed.history)
+    again = train(self.folder, mesh=mesh_of(stopped_on))
+    assert_same_bits(again.state, resumed.state, rows=slice(NUM_SEEDS))
+
+  def test_two_processes_go_on_where_one_was(self):
+    train(self.folder, until=150)  # on 4 devices, and then on 3 of each
+    with socket.socket() as free:
+      free.bind(("localhost", 0))
+      address = f"localhost:{free.getsockname()[1]}"
+    common = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "3"}
+    children = [start("train_together", self.folder, JAX_PROCESS_ID=str(i), **common) for i in range(2)]
+    for child in children:
+      self.addCleanup(child.kill)
+    for child in children:
+      _, errors = child.communicate(timeout=120)
+      self.assertEqual(child.returncode, 0, errors[-2000:])
+    self.assertEqual(checkpoints.saved_shapes(self.folder)["step"], (6,))
+    found = train(self.folder)  # on 4 again; all is done
+    self.check_history(found.history)
+    assert_same_bits(found.state, train().state, rows=slice(NUM_SEEDS))
 
   def test_rows_of_the_history_past_the_checkpoint_are_dropped(self):
     with mock.patch.object(runner, "SECONDS_PER_SAVE", -1.0):  # saves after every chunk

@@ -42,10 +42,12 @@ def run_for(child: subprocess.Popen[bytes], seconds: float) -> int:
   """Kills a process so long after its first line, unless it ends before; its exit code."""
   child.stderr.readline()
   try:
-    child.communicate(timeout=seconds)
+    _, said = child.communicate(timeout=seconds)
   except subprocess.TimeoutExpired:
     child.send_signal(signal.SIGKILL)
-    child.communicate()
+    _, said = child.communicate()
+  if child.returncode not in (0, -signal.SIGKILL):
+    print(said.decode(errors="replace")[-2000:])
   return child.returncode
 
 

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,8 @@ from absl.testing import absltest, parameterized
 
 from experiments import presets
 from experiments import sweep as binary
+from loopjax import checkpoints, files, results, sweep
 from loopjax import config as configs
-from loopjax import files, results, sweep
 from loopjax.sweep import launch, store, tables, units
 from loopjax.sweep.launch import State
 from tests import sweep_experiment
@@ -170,6 +171,18 @@ class RunTest(FolderTest):
     self.assertLen(read_strictly(self.folder), 3 * 4)
     self.assertEqual({outcome.state for outcome in self.run_all()}, {State.DONE})
     self.assertLen(sweep.merge(self.folder, self.folder / "all.parquet"), 4 * 4)
+
+  def test_a_checkpoint_of_other_shapes_is_one_line_and_harms_no_other_unit(self):
+    todo = make_units(4)
+    work = store.unit_folder(self.folder, todo[0]) / "work" / "checkpoints" / "toy"
+    checkpoints.save(work, 5, {"step": np.zeros(4, np.int32), "params": {"w": np.zeros((4, 9, 9), np.float32)}})
+    UNPICKLED.clear()
+    first, second = self.run_all(compute=sweep_experiment.train, todo=todo)
+    self.assertEqual((first.state, second.state), (State.FAILED, State.DONE))
+    self.assertRegex(first.error, rf"^ValueError: checkpoint {work}/5: .* is .*, expected ")
+    self.assertNotIn("\n", first.error)
+    self.assertEmpty(UNPICKLED)
+    self.assertLen(read_strictly(self.folder), 4)
 
   def test_a_unit_that_another_process_runs_is_left_to_it(self):
     def meanwhile(config, work):

@@ -143,7 +143,7 @@ class LoadStudentsTest(absltest.TestCase):
     files.write_json(files.read_json(self.root / "run" / "config.json"), empty / "config.json")
     for folder, message in (
       (self.copy_of_config("wide", model=wide), r"wide/3: params\S+ is float32\[8, .*expected float32\[8, "),
-      (self.copy_of_config("more", seeds=[0, 1, 2, 3, 4]), "students=8 .* 10 at least"),
+      (self.copy_of_config("more", seeds=[0, 1, 2, 3, 4]), "rows=8 .* 10 at least"),
       (self.copy_of_config("unknown", model=wide | {"depth": 3}), "config.json: model.depth=3"),
       (self.copy_of_config("other", tasks=None), "tasks=None is not allowed: must be a dict"),
       (empty, "the run had saved nothing"),
@@ -163,7 +163,7 @@ class LoadStudentsTest(absltest.TestCase):
     shutil.copytree(self.root / "run", folder)
     for path in (folder / "3" / "state").rglob("d/*"):
       path.unlink()
-    with self.assertRaisesRegex(ValueError, f"^{folder}: checkpoint=.* must be readable"):
+    with self.assertRaisesRegex(ValueError, f"^checkpoint {folder}/3: cannot be read: "):
       students.load_students(folder, mesh_of(1))
 
 
