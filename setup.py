@@ -38,6 +38,7 @@ setuptools.setup(
     ],
     "bench": ["torch>=2.5,<3"],
     "cluster": ["ray>=2.40,<3"],
+    "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[
     "Intended Audience :: Science/Research",
