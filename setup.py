@@ -41,10 +41,13 @@ setuptools.setup(
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],
+    "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[
     "Intended Audience :: Science/Research",
     "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.13",
     "Topic :: Scientific/Engineering :: Artificial Intelligence",
   ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -18,9 +18,21 @@ def teacher_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) 
     tasks: condition -> its task.
     temperatures: of the walks.
   """
+  return _rows("exact teacher", theory.teacher_statistics, tasks, temperatures)
+
+
+def memoryless_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) -> pd.DataFrame:
+  """As `teacher_rows`, of the learner that plays Proposition 1's solution at every visit, ties broken afresh."""
+  return _rows("memoryless learner", theory.memoryless_statistics, tasks, temperatures)
+
+
+def _rows(
+  learner: str, statistics: Callable[..., theory.WalkStatistics], tasks: Mapping[str, StarGraph],
+  temperatures: Sequence[float],
+) -> pd.DataFrame:  # fmt: skip
   return pd.DataFrame(
-    {"condition": condition, "temperature": temperature, "learner": "exact teacher"}
-    | dataclasses.asdict(theory.teacher_statistics(task, temperature=temperature))
+    {"condition": condition, "temperature": temperature, "learner": learner}
+    | dataclasses.asdict(statistics(task, temperature=temperature))
     for condition, task in tasks.items()
     for temperature in temperatures
   )

@@ -119,7 +119,7 @@ def compute(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
   return _label(config, frames.summary)
 
 
-def _theory_rows(config: TemporalErrors, rollouts: pd.DataFrame) -> pd.DataFrame:
+def theory_rows(config: TemporalErrors, rollouts: pd.DataFrame) -> pd.DataFrame:
   """The exact teacher's walks, and its persistence, ties broken afresh, on the students' walks."""
   names = map(condition_name, config.visited_margins)
   rows = exact.teacher_rows(dict(zip(names, config.tasks(), strict=True)), config.temperatures)
@@ -163,7 +163,7 @@ def _save_figures(config: TemporalErrors, frame: pd.DataFrame, output_dir: Path)
   by_lag, by_visit = (results.read_frame(output_dir / "results" / f"{NAME}_by_{x}.parquet") for x in ("lag", "visit"))
   figures = {
     NAME: plotting.against_temperature(
-      rollouts, MEASURES, theory=_theory_rows(config, rollouts), published=_published(config)
+      rollouts, MEASURES, theory=theory_rows(config, rollouts), published=_published(config)
     ),
     f"{NAME}_by_lag": plotting.correlation_by_lag(_panels(config, by_lag)),
     f"{NAME}_by_visit": plotting.persistence_by_visit(_visit_panels(config, by_visit)),
