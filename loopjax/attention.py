@@ -37,7 +37,7 @@ class _Exponentials(NamedTuple):
 
 
 class Turns(NamedTuple):
-  """Rotary positions (arXiv 2104.09864): cosine and sine of the angles [B, 1, R, L, F / 2], which grow with position."""
+  """Rotary positions (arXiv 2104.09864): cosine and sine [B, 1, R, L, F / 2] of angles that grow with position."""
 
   cos: jax.Array
   sin: jax.Array
