@@ -98,7 +98,7 @@ _STANDARD = Preset(
   ),
   temporal_errors=TemporalErrors(
     task=StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0),
-    visited_margins=(0.0, 0.05, 0.1),
+    visited_margins=(0.0, 0.1),
     model=Transformer(num_layers=2, num_heads=4, width=64),
     training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
     temperatures=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
