@@ -89,7 +89,8 @@ def measure_students(
     )
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
-  return seeds.to_host(seeds.map_seeds(one, mesh)(trained.state), num_rows)
+  is_brief = seeds.is_brief(config.num_graphs * task.max_steps)
+  return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(trained.state), num_rows)
 
 
 def _run_num_children(config: PropositionOne, num_children: int, output_dir: Path) -> pd.DataFrame:

@@ -101,7 +101,10 @@ def _report_positions(config: RiskAversion, hardness: str) -> None:
   """Prints how the trained positions spread over the walk: late positions are seldom trained."""
   tasks = config.tasks()[hardness]
   objective = training.teacher_forcing(tasks[0], config.model, config.training)
-  histogram = jax.jit(lambda p: training.position_histogram(tasks[0], objective, jax.random.key(0), p, rows=1_024))
+  histogram = jax.jit(
+    lambda p: training.position_histogram(tasks[0], objective, jax.random.key(0), p, rows=1_024),
+    compiler_options=seeds.compiler_options(brief=True),
+  )
   for index, task in enumerate(tasks):
     cumulative = np.cumsum(histogram(teacher.teacher_probabilities(task)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))

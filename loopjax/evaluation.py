@@ -24,6 +24,7 @@ from loopjax.training import TrainState
 from loopjax.transformer import Transformer
 
 STEPS_PER_CHUNK = 16
+_BRIEF_NODES = 2**10  # of a student: few enough for tens of students to walk while a better program would compile
 
 
 class Rollouts(NamedTuple):
@@ -85,7 +86,8 @@ def _rollout_programs(
     step = functools.partial(decoding.advance, num_steps=STEPS_PER_CHUNK, processors=processors)
     return step(task, model, params, problems, jnp.asarray(temperatures, jnp.float32)[None], rollout)
 
-  return seeds.map_seeds(begin, mesh), seeds.map_seeds(advance, mesh)
+  is_brief = num_graphs * len(temperatures) * task.max_steps <= _BRIEF_NODES
+  return seeds.map_seeds(begin, mesh, brief=True), seeds.map_seeds(advance, mesh, brief=is_brief)
 
 
 def mean_measures(
@@ -103,7 +105,7 @@ def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
     each = jax.vmap(jax.vmap(lambda walk, goal: walks.measure_walk(task, probabilities, walk, goal)))(nodes, goals)
     return jax.tree.map(lambda measure: jnp.nanmean(measure, axis=0), each)
 
-  return seeds.map_seeds(one, mesh)
+  return seeds.map_seeds(one, mesh, brief=True)
 
 
 def measures_frame(measures: walks.WalkMeasures, temperatures: Sequence[float], is_finite: np.ndarray) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def evaluate_loops(
 
     return jax.vmap(summarise, in_axes=1)(*row)
 
-  summaries = seeds.map_seeds(one, mesh)((rollouts.nodes, rollouts.confidence))
+  summaries = seeds.map_seeds(one, mesh, brief=True)((rollouts.nodes, rollouts.confidence))
   return to_frames(seeds.to_host(summaries, len(is_finite)), temperatures, repetitions, is_finite)
 
 

@@ -165,15 +165,18 @@ def evaluate_repetition(
     task, model, state, mesh,
     temperatures=np.repeat(temperatures, walks_per_graph).tolist(), num_graphs=num_graphs, seed=seed,
   )  # fmt: skip
-  measure = _measuring(teacher.sizes_of(task), model, mesh, tuple(temperatures), num_lags, seed)
+  num_positions = (len(temperatures) + 1) * num_graphs * walks_per_graph * task.max_steps
+  is_brief = seeds.is_brief(num_positions)
+  measure = _measuring(teacher.sizes_of(task), model, mesh, tuple(temperatures), num_lags, seed, is_brief)
   measured = measure((state, rollouts.problems, rollouts.nodes))
   return to_frames(seeds.to_host(measured, len(is_finite)), temperatures, is_finite)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _measuring(
-  task: StarGraph, model: Transformer, mesh: Mesh, temperatures: tuple[float, ...], num_lags: int, seed: int
-) -> jax.stages.Wrapped:
+  task: StarGraph, model: Transformer, mesh: Mesh, temperatures: tuple[float, ...], num_lags: int, seed: int,
+  is_brief: bool,
+) -> jax.stages.Wrapped:  # fmt: skip
   def one(row: tuple[TrainState, Problems, jax.Array]) -> Repetition:
     student, problems, nodes = row
     key = jax.random.fold_in(training.evaluation_key(student, seed), _OF_TEACHER)
@@ -181,7 +184,7 @@ def _measuring(
       task, model, student.params, student.extra, problems, nodes, key, temperatures=temperatures, num_lags=num_lags
     )
 
-  return seeds.map_seeds(one, mesh)
+  return seeds.map_seeds(one, mesh, brief=is_brief)
 
 
 # Frames. Arrays are on the host and begin with the axes [S, T + 1].

@@ -25,7 +25,27 @@ PROGRAMS = 8  # of a kind that are kept compiled: runs that differ in traced val
 
 # XLA leaves matrix products to the YNN library, but sums are left to it as well by default, and those over rows, as in
 # the gradient of a norm's scale, then take ten times as long: a tenth of a train step.
-CPU_COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+CPU_COMPILER_OPTIONS: dict[str, str | int | bool] = {
+  "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+}
+# Compiles in a quarter to half of the time and runs three to five times as long; results differ by rounding.
+_BRIEF_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_BRIEF_POSITIONS = 2**14  # of a student: tens of students then run for less than the compilation saves
+
+
+def is_brief(num_positions: int) -> bool:
+  """Whether a student reads so few positions that the program is better compiled quickly than well.
+
+  Count those of one student: how many students run beside must not change its results, not even by rounding.
+  """
+  return num_positions <= _BRIEF_POSITIONS
+
+
+def compiler_options(*, brief: bool) -> dict[str, str | int | bool] | None:
+  """For `jax.jit`, on a CPU; `brief`: for a program that takes less time to run than to compile."""
+  if jax.default_backend() != "cpu":
+    return None
+  return CPU_COMPILER_OPTIONS | (_BRIEF_OPTIONS if brief else {})
 
 
 def block(first_seed: int, num_seeds: int) -> range:
@@ -101,8 +121,9 @@ def to_host(tree: Any, num_seeds: int) -> Any:
 
 
 def map_seeds(
-  function: Callable[..., Any], mesh: Mesh, *, seeds_per_batch: int | None = None, donate: bool = False
-) -> jax.stages.Wrapped:
+  function: Callable[..., Any], mesh: Mesh, *, seeds_per_batch: int | None = None, donate: bool = False,
+  brief: bool = False,
+) -> jax.stages.Wrapped:  # fmt: skip
   """Maps `function(mapped, *shared)` over the seeds of `mapped` [S, ...]; compiled, each device running its own seeds.
 
   What comes back is a program of its own, with compiler options: not to be called under another `jit`.
@@ -113,6 +134,7 @@ def map_seeds(
     seeds_per_batch: seeds that a device runs at once by `vmap`; the batches follow each other. By default 1 on a CPU,
       where `vmap` turns matrix products into slower batched ones, and all on accelerators.
     donate: whether the memory of `mapped` may be used for the results.
+    brief: whether the program takes less time to run than to compile: it is then compiled quickly.
   """
   if seeds_per_batch is None and jax.default_backend() == "cpu":
     seeds_per_batch = 1
@@ -132,5 +154,4 @@ def map_seeds(
       mapped, *shared
     )
 
-  options = CPU_COMPILER_OPTIONS if jax.default_backend() == "cpu" else None
-  return jax.jit(sharded, donate_argnums=(0,) if donate else (), compiler_options=options)
+  return jax.jit(sharded, donate_argnums=(0,) if donate else (), compiler_options=compiler_options(brief=brief))

@@ -109,6 +109,6 @@ def trace_students(
     seed: of graphs and draws.
   """
   rollouts = evaluation.roll_out(task, model, state, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
-  read = seeds.map_seeds(lambda row: read_walks(task, model, *row), mesh)
+  read = seeds.map_seeds(lambda row: read_walks(task, model, *row), mesh, brief=True)
   traces = read((state.params, state.extra, rollouts.problems, rollouts.nodes))
   return jax.tree.map(np.asarray, seeds.to_host(traces, num_students))

@@ -41,7 +41,9 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
   rows = _shown_rows(group)
   if not rows:
     raise ValueError(f"{folder}: no student's loss stayed finite")
-  state = jax.tree.map(lambda leaf: leaf[np.array(rows)], group.students.state)
+  # In one program: else every shape of a leaf compiles one of its own.
+  choose = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf[np.array(rows)], state))
+  state = choose(group.students.state)
   task = group.tasks[0]
   traces = walk_traces.trace_students(
     task, group.model, seeds.place(state, mesh), len(rows), mesh, temperatures=TEMPERATURES, num_graphs=NUM_GRAPHS,
