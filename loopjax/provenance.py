@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import pathlib
 import platform
@@ -36,6 +37,7 @@ def _version(package: str) -> str | None:
     return None
 
 
+@functools.cache  # of the code that this process has read
 def _git_commit() -> str | None:
   """The commit of the checkout that tracks this file, not of a repository that merely has the installation in it."""
   file = pathlib.Path(__file__).resolve()
