@@ -452,6 +452,15 @@ class StoppedTest(FolderTest):
     self.assertEqual(signal.getsignal(signal.SIGTERM), before)
     self.assertEqual([path.name for path in self.folder.glob("units/*/*")], ["lock"])
 
+  def test_inside_of_jax_a_signal_ends_the_process_by_its_number(self):
+    # Raised there, in the middle of a compilation, an exception ends in a crash now and then.
+    code = (
+      "import jax, os, signal\nfrom loopjax.sweep import launch\n"
+      "with launch.exit_on_signals():\n  jax.jit(lambda x: os.kill(os.getpid(), signal.SIGTERM) or x)(1.0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    self.assertEqual((ended.returncode, ended.stderr), (143, ""))
+
   def test_a_job_is_requeued_when_its_time_is_over(self):
     tools = self.folder / "tools"
     tools.mkdir(parents=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,17 +70,28 @@ def duration(seconds: float) -> str:
   return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _is_inside_jax(frame: types.FrameType | None) -> bool:
+  while frame is not None:
+    if frame.f_globals.get("__name__", "").partition(".")[0] == "jax":
+      return True
+    frame = frame.f_back
+  return False
+
+
 @contextlib.contextmanager
 def exit_on_signals() -> Iterator[None]:
   """SIGTERM and SIGINT raise `SystemExit(128 + number)` where we are, so that files are closed and removed on the way.
 
-  While students train the runner takes the signals instead: it saves first.
+  Inside of jax they end the process with that code at once: an exception thrown into its compiler crashes it. While
+  students train the runner takes the signals instead: it saves first.
   """
 
   received: list[int] = []
 
-  def leave(number: int, frame: Any) -> None:
-    del frame
+  def leave(number: int, frame: types.FrameType | None) -> None:
+    if _is_inside_jax(frame):
+      sys.stderr.flush()
+      os._exit(128 + number)
     received.append(number)
     raise SystemExit(128 + number)
 
