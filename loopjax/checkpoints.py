@@ -13,6 +13,7 @@ Shapes: S seeds.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from absl import logging as absl_logging
 from orbax.checkpoint import v1 as ocp
 
 from loopjax import files
@@ -41,6 +43,23 @@ def abstract(state: State) -> State:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or default)
 
   return jax.tree.map(describe, state)
+
+
+@contextlib.contextmanager
+def _checkpointer(folder: Path, **options: Any) -> Iterator[Any]:
+  """Orbax's. Of a kill while an old step was being deleted part of it is left, until a later save deletes the rest:
+  no cause for a warning each time that the steps are listed."""
+
+  def is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Metadata file does not exist")
+
+  logger = absl_logging.get_absl_logger()
+  logger.addFilter(is_news)
+  try:
+    with ocp.training.Checkpointer(folder, **options) as checkpointer:
+      yield checkpointer
+  finally:
+    logger.removeFilter(is_news)
 
 
 def save(
@@ -66,7 +85,7 @@ def save(
     files.write_json(config, folder / _CONFIG)
   policy = ocp.training.preservation_policies.LatestN(keep)
   # A killed run's temporary folders are cleared away here, where this run is about to write, and nowhere else.
-  with ocp.training.Checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True) as checkpointer:
+  with _checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True) as checkpointer:
     latest = checkpointer.latest
     if latest is not None and step <= latest.step:
       raise ValueError(f"{folder} holds step {latest.step}, so step {step} cannot be saved: resume, or a new folder")
@@ -89,7 +108,7 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
   if not folder.is_dir():  # Orbax would make it
     return None
   abstract_state = abstract(abstract_state)
-  with ocp.training.Checkpointer(folder) as checkpointer:
+  with _checkpointer(folder) as checkpointer:
     latest = checkpointer.latest
     if latest is None:
       return None
@@ -140,7 +159,7 @@ def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] |
   folder = Path(folder).absolute()
   if not folder.is_dir():
     return None
-  with ocp.training.Checkpointer(folder) as checkpointer:
+  with _checkpointer(folder) as checkpointer:
     latest = checkpointer.latest
     if latest is None:
       return None
