@@ -53,6 +53,7 @@ def claim(folder: Path, experiment: str, base: Any, grid: Mapping[str, Sequence[
 
 
 def unit_folder(folder: Path, unit: Unit) -> Path:
+  """Where a sweep in `folder` keeps this unit."""
   return folder / tables.UNITS / unit.name
 
 
