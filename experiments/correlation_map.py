@@ -1,9 +1,10 @@
 """Where does the correlation of errors come from? One thing about the student or its training changed at a time.
 
 The base is a student of `temporal_errors` without a margin, at fewer steps. Beside it stand students that differ in one
-factor: how positions are told, depth, width, the length of training, the type of products, the learning rate, noise on
-the targets, and whether the graph is read from the prompt or is one, learnt in the weights. And the base itself is read
-on its way: its schedule is that of all its steps, so that one run shows how persistence and correlation come about.
+factor: how positions are told, how the prompt is written, depth, width, the length of training, the type of products,
+the learning rate, noise on the targets, and whether the graph is read from the prompt or is one, learnt in the weights.
+And the base itself is read on its way: its schedule is that of all its steps, so that one run shows how persistence and
+correlation come about.
 
 Every cell of the map is kept when it is done; a run that was stopped goes on there.
 
@@ -48,6 +49,7 @@ class Factor(NamedTuple):
 
 FACTORS = (
   Factor("positions", "model.positions", "positions"),
+  Factor("encoding", "task.encoding", "encodings"),
   Factor("layers", "model.num_layers", "depths"),
   Factor("width", "model.width", "widths"),
   Factor("training steps", "training.num_steps", "lengths"),
@@ -102,6 +104,7 @@ class CorrelationMap:
     model: of the base.
     training: of the base.
     positions: kinds of positions; like those of every other factor, they hold the base's.
+    encodings: of the prompt.
     depths: numbers of layers.
     widths: of the residual stream.
     lengths: steps of training, each with a schedule of its own.
@@ -118,11 +121,12 @@ class CorrelationMap:
 
   task: StarGraph = StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
   model: Transformer = Transformer(num_layers=2, num_heads=4, width=64)
-  training: Training = Training(num_steps=4_000, rows_per_step=16, learning_rate=3e-3)
+  training: Training = Training(num_steps=2_000, rows_per_step=16, learning_rate=3e-3)
   positions: tuple[str, ...] = ("rotary", "learned", "none")
+  encodings: tuple[str, ...] = ("edge", "flat")
   depths: tuple[int, ...] = (1, 2, 4)
   widths: tuple[int, ...] = (32, 64, 128)
-  lengths: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000)
+  lengths: tuple[int, ...] = (500, 2_000, 8_000)
   matmul_dtypes: tuple[str, ...] = ("float32", "bfloat16")
   learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
   noises: tuple[float, ...] = (0.0, 0.05, 0.2)
@@ -157,9 +161,9 @@ class CorrelationMap:
 
 QUICK = CorrelationMap(  # minutes on two cores
   task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
-  training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3), positions=("rotary", "none"), depths=(1, 2),
-  widths=(), lengths=(), matmul_dtypes=(), learning_rates=(), noises=(0.0, 0.2), taken=(0.25, 0.5, 1.0), num_graphs=64,
-  walks_per_graph=2,
+  training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3), positions=("rotary", "none"), encodings=(),
+  depths=(1, 2), widths=(), lengths=(), matmul_dtypes=(), learning_rates=(), noises=(0.0, 0.2), taken=(0.25, 0.5, 1.0),
+  num_graphs=64, walks_per_graph=2,
 )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class MarginReadings:
   loss_margin: float = 0.5
   loss_weights: tuple[float, ...] = (0.003, 0.03, 0.3)
   model: Transformer = Transformer(num_layers=2, num_heads=4, width=64)
-  training: Training = Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3)
+  training: Training = Training(num_steps=2_000, rows_per_step=16, learning_rate=3e-3)
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
   num_graphs: int = 128

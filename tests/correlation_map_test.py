@@ -52,7 +52,7 @@ class CellsTest(parameterized.TestCase):
     named = correlation_map.names(config)
     self.assertEqual(named[config.base()], "base")
     self.assertLen(set(named.values()), len(named))
-    self.assertLen(named, 1 + 2 + 2 + 2 + 3 + 1 + 2 + 2 + 1 + 5)  # the base is every factor's, once
+    self.assertLen(named, 1 + 2 + 1 + 2 + 2 + 2 + 1 + 2 + 2 + 1 + 5)  # the base is every factor's, once
     base = results.flatten(configs.to_json(config.base()))
     for cell in named:
       changed = results.flatten(configs.to_json(cell))
@@ -61,7 +61,7 @@ class CellsTest(parameterized.TestCase):
   def test_a_student_is_read_earlier_first(self):
     order = list(correlation_map.names(CorrelationMap()))
     steps = [cell.steps for cell in order if dataclasses.replace(cell, taken=1.0) == CorrelationMap().base()]
-    self.assertEqual(steps, [250, 500, 1_000, 2_000, 3_000, 4_000])
+    self.assertEqual(steps, [125, 250, 500, 1_000, 1_500, 2_000])
 
   @parameterized.parameters(
     ({"depths": (2, 4)}, r"^depths=\(2, 4\) .* the base's 1 among them"),
