@@ -9,7 +9,11 @@ setuptools.setup(
   license="Apache-2.0",
   license_files=["LICENSE"],
   packages=setuptools.find_packages(include=["loopjax", "loopjax.*", "experiments", "experiments.*"]),
-  package_data={"loopjax.report": ["template.html", "style.css", "viewer.js"], "experiments.published": ["*.csv"]},
+  package_data={
+    "loopjax.plotting": ["__init__.pyi"],
+    "loopjax.report": ["template.html", "style.css", "viewer.js"],
+    "experiments.published": ["*.csv"],
+  },
   python_requires=">=3.11",
   install_requires=[
     "absl-py>=2.1,<3",
@@ -17,6 +21,7 @@ setuptools.setup(
     "flax>=0.12,<0.13",
     "jax>=0.10,<0.11",
     "jaxlib>=0.10,<0.11",
+    "lazy_loader>=0.4,<1",
     "matplotlib>=3.9,<4",
     "ml_collections>=1.0,<2",
     "numpy>=2.0,<3",

@@ -28,7 +28,6 @@ from loopjax import config as configs
 from loopjax import label_noise, plotting, repetition, results, seeds, statistics, students, teacher, training
 from loopjax.analysis import temporal_errors
 from loopjax.config import require
-from loopjax.plotting import Column
 from loopjax.repetition import ROLLOUTS
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
@@ -242,10 +241,10 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
   """Greedy walks: by factor, and by training step."""
   greedy = frame[(frame["walks"] == ROLLOUTS) & (frame["temperature"] == 0)]
   columns = [
-    Column("Persistence", "times chance", _of_pairs("persistence_ratio"), reference=1.0),
-    Column("Error correlation", "rho(1)", _of_pairs("correlation"), reference=0.0),
-    Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
-    Column("Loops", "returns to s", {"loops": "loop_count"}),
+    plotting.Column("Persistence", "times chance", _of_pairs("persistence_ratio"), reference=1.0),
+    plotting.Column("Error correlation", "rho(1)", _of_pairs("correlation"), reference=0.0),
+    plotting.Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
+    plotting.Column("Loops", "returns to s", {"loops": "loop_count"}),
   ]
   by_factor = greedy[greedy["factor"] != STEP]
   if len(by_factor):

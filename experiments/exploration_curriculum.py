@@ -103,7 +103,6 @@ def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
     histories.append(_label(config, name, history))
   history = pd.concat(histories, ignore_index=True)
   files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
   return pd.concat(frames, ignore_index=True)
 
 
@@ -118,6 +117,8 @@ def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)
   figure = plotting.against_temperature(frame, MEASURES, theory=beside)
   plotting.save(figure, output_dir / "figures" / NAME)
+  history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
+  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
   print(table(frame))
   return frame
 

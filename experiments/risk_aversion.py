@@ -131,7 +131,6 @@ def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   parts, histories = zip(*(_run_hardness(config, hardness, output_dir) for hardness in config.tasks()), strict=True)
   history = pd.concat(histories, ignore_index=True)
   files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
 
   lengths = _theory_rows(config)[["condition", "temperature", "response_length", "successful_length"]]
   lengths = lengths.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")
@@ -147,10 +146,12 @@ def table(frame: pd.DataFrame) -> str:
 
 
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figure and printed table."""
+  """Results (computed once per folder), figures and printed table."""
   frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
   figure = plotting.against_temperature(frame, MEASURES, theory=_theory_rows(config), published=_published(frame))
   plotting.save(figure, output_dir / "figures" / NAME)
+  history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
+  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
   print(table(frame))
   return frame
 

@@ -106,9 +106,7 @@ def compute(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
     tasks, config.model, config.training, seeds.block(config.first_seed, config.num_seeds), mesh,
     folder=output_dir / "checkpoints" / NAME, description=NAME,
   )  # fmt: skip
-  history = _label(config, trained.history)
-  files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
+  files.write_parquet(_label(config, trained.history), output_dir / "results" / f"{NAME}_history.parquet")
 
   frames = repetition.evaluate_repetition(
     tasks[0], config.model, trained.state, trained.is_finite, mesh, temperatures=config.temperatures,
@@ -158,15 +156,18 @@ def _visit_panels(config: TemporalErrors, by_visit: pd.DataFrame) -> pd.DataFram
 
 
 def _save_figures(config: TemporalErrors, frame: pd.DataFrame, output_dir: Path) -> None:
-  """Against temperature, against lag and by visit."""
+  """Against temperature, against lag and by visit; training curves."""
   rollouts = frame[frame["walks"] == ROLLOUTS]
-  by_lag, by_visit = (results.read_frame(output_dir / "results" / f"{NAME}_by_{x}.parquet") for x in ("lag", "visit"))
+  by_lag, by_visit, history = (
+    results.read_frame(output_dir / "results" / f"{NAME}_{name}.parquet") for name in ("by_lag", "by_visit", "history")
+  )
   figures = {
     NAME: plotting.against_temperature(
       rollouts, MEASURES, theory=theory_rows(config, rollouts), published=_published(config)
     ),
     f"{NAME}_by_lag": plotting.correlation_by_lag(_panels(config, by_lag)),
     f"{NAME}_by_visit": plotting.persistence_by_visit(_visit_panels(config, by_visit)),
+    f"{NAME}_loss": plotting.training_curves(history),
   }
   for name, figure in figures.items():
     plotting.save(figure, output_dir / "figures" / name)

@@ -1,5 +1,7 @@
 import filecmp
 import itertools
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -551,6 +553,12 @@ class SaveTest(PlottingTestCase):
     before = dict(matplotlib.rcParams)
     plotting.save(self.figure(), self.folder / "walks")
     self.assertEqual(dict(matplotlib.rcParams), before)
+
+
+class ImportTest(absltest.TestCase):
+  def test_whoever_draws_nothing_does_not_wait_for_matplotlib(self):
+    program = "import sys, experiments.sweep; sys.exit(bool({'matplotlib', 'seaborn'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 if __name__ == "__main__":
