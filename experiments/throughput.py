@@ -14,16 +14,19 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import pandas as pd
 from absl import flags
 
 from experiments import presets
 from loopjax import compilation_cache, files, plotting, runner, seeds, training
 from loopjax import config as configs
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 SECONDS = 10.0  # of one measurement
 
@@ -62,8 +65,10 @@ def _in_a_process(devices: int, num_seeds: int, cache: Path) -> dict[str, float]
     return pool.submit(measure, num_seeds, cache, time.time()).result()
 
 
-def figure(frame: pd.DataFrame) -> plt.Figure:
+def figure(frame: pd.DataFrame) -> Figure:
   """Throughput against seeds, a line for each number of devices."""
+  import matplotlib.pyplot as plt  # half a second, which would count as a start's
+
   drawn, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
   for devices, rows in frame.groupby("devices"):
     axes.plot(rows["num_seeds"], rows["seed_steps"], marker="o", label=f"{devices}")
