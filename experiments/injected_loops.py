@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -38,6 +38,9 @@ from loopjax.config import require
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 NAME = "injected_loops"
 MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
@@ -210,13 +213,39 @@ def _panels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
   return panels
 
 
+def _map_rows(frame: pd.DataFrame) -> pd.DataFrame:
+  """The coldest rollouts of the map as `plotting.factor_chart` takes them: the clean students beside every kind."""
+  coldest = frame[(frame["part"] == MAP) & (frame["temperature"] == frame["temperature"].min())]
+  keys = ["base", "seed"]
+  clean = coldest.loc[coldest["share"] == 0, [*keys, "loop_count"]].rename(columns={"loop_count": "clean"})
+  rows = coldest.merge(clean, on=keys, validate="many_to_one")
+  kinds = coldest[["base", "kind"]].drop_duplicates()
+  beside = rows[rows["share"] == 0].drop(columns="kind").merge(kinds, on="base")
+  rows = pd.concat([beside, rows[rows["share"] > 0]]).sort_values(["base", "kind", "share"], kind="stable")
+  return rows.assign(
+    factor=rows["base"] + ",\n" + rows["kind"] + " loops", value=rows["condition"], is_base=rows["share"] == 0,
+    loop_ratio=rows["loop_count"] / rows["clean"],
+  )  # fmt: skip
+
+
+def _map_chart(frame: pd.DataFrame) -> Figure:
+  columns = [
+    plotting.Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
+    plotting.Column("Loops", "returns to s", {"loops": "loop_count"}),
+    plotting.Column("Loops", "times the clean student's", {"loops": "loop_ratio"}),
+  ]
+  return plotting.factor_chart(_map_rows(frame), columns)
+
+
 def _save_figures(config: InjectedLoops, frame: pd.DataFrame, output_dir: Path) -> None:
-  """Walks against temperature by share, for the main students and over the map; training curves of the main ones."""
+  """Walks against temperature by share, for the main students and over the map; the map in one; training curves."""
   for suffix, rows in _panels(frame).items():
     task = {"no hardness": config.task, "easy": config.easy}[rows["base"].iloc[0]]
     clean = exact.teacher_rows({CLEAN: task}, config.temperatures)  # what students should learn
     figure = plotting.against_temperature(rows, MEASURES, theory=clean)
     plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
+  if config.map_kinds:
+    plotting.save(_map_chart(frame), output_dir / "figures" / f"{NAME}_map")
   history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
   plotting.save(plotting.training_curves(history[history["part"] == MAIN]), output_dir / "figures" / f"{NAME}_loss")
 

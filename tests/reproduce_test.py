@@ -63,7 +63,7 @@ class ReproduceTest(absltest.TestCase):
     self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
     self.assertLen(table, sum(len(experiment.claims()) for experiment in reproduce.EXPERIMENTS.values()))
     errors = [f"temporal_errors{suffix}" for suffix in ("", "_by_lag", "_by_visit", "_loss")]
-    injected = [f"injected_loops{suffix}" for suffix in ("", "_no_hardness_root", "_easy_root", "_loss")]
+    injected = [f"injected_loops{suffix}" for suffix in ("", "_no_hardness_root", "_easy_root", "_map", "_loss")]
     inside = [f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")]
     for name in ("risk_aversion", "proposition_one", "proposition_one_phase_diagram", *errors, *injected, *inside):
       for suffix in (".png", ".svg"):
