@@ -14,7 +14,7 @@ LOOPS = {0.0: 4.0, 1e-3: 6.0, 1e-2: 8.0}
 
 
 def walks_of_map() -> pd.DataFrame:
-  """Per base two kinds, of which the first has the clean students; two seeds, of which the second loops twice as much."""
+  """Per base two kinds, the first with the clean students; two seeds, of which the second loops twice as much."""
   shares = [("root", 0.0), ("root", 1e-3), ("root", 1e-2), ("child", 1e-3), ("child", 1e-2)]
   rows = [
     (injected_loops.MAP, base, kind, share, seed, temperature, (1 + seed) * LOOPS[share] + 100 * temperature)
