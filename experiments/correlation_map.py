@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from experiments import binary
@@ -198,9 +197,6 @@ def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str
   ).summary.rename(columns={"row": "seed"})  # fmt: skip
   for pairs in ("other_walks", "other_graphs"):
     frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame[f"{pairs}_chance"]
-  if cell.task.graph_fixed:  # there is no other graph
-    of_graphs = [name for name in frame.columns if name.startswith("other_graphs_")]
-    frame[of_graphs] = np.nan
   return frame
 
 

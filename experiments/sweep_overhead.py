@@ -108,11 +108,10 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
   return wall, cpu
 
 
-def of_units(folder: Path) -> pd.DataFrame:
-  """A row for each unit in the order in which they ran: seconds in the experiment, most memory so far in GB."""
+def peaks(folder: Path) -> list[float]:
+  """The most memory that was taken by the end of each unit, in the order in which they ran, in GB."""
   names = tables.read_sweep(folder)["units"]
-  abouts = [files.read_json(folder / tables.UNITS / name / tables.ABOUT) for name in names]
-  return pd.DataFrame({"seconds": [a["seconds"] for a in abouts], "peak": [a["peak_bytes"] / 1e9 for a in abouts]})
+  return [files.read_json(folder / tables.UNITS / name / tables.ABOUT)["peak_bytes"] / 1e9 for name in names]
 
 
 def main() -> None:
@@ -128,14 +127,14 @@ def main() -> None:
     rows[name] = timed(run)
     print(name, rows[name], flush=True)
   frame = pd.DataFrame(rows, index=["wall", "cpu"]).T
-  frame["seed_steps_per_second"] = 12 * num_seeds * 100 / frame["wall"]
-  done = of_units(folder / "sweep")
+  steps = sum(len(config.tasks()) * num_seeds * config.training.num_steps for config in _whole_configs(num_seeds))
+  frame["seed_steps_per_second"] = steps / frame["wall"]
   print(frame.to_string(float_format="{:,.1f}".format))
   overhead = frame.loc["swept"] / frame.loc["looped"] - 1
   print(
     f"the sweep takes {overhead['wall']:.1%} more time, and {overhead['cpu']:.1%} more of the CPU, than its units alone"
   )
-  print("GB at most, after each unit:", *done["peak"].map("{:.2f}".format))
+  print("GB at most, after each unit:", *map("{:.2f}".format, peaks(folder / "sweep")))
 
 
 if __name__ == "__main__":

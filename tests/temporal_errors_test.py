@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -142,6 +143,21 @@ class ModelsTest(parameterized.TestCase):
     self.assert_resembles(got.own_walk, 1, 1)
     self.assert_resembles(got.other_graphs, 1 / C, 0)
     self.assert_resembles(got.other_walks, 1 / C, 0)
+
+  def test_a_fixed_graph_has_no_other(self):
+    rng = np.random.default_rng(0)
+    visits, graphs = visits_with(independent(rng, None), rng), random_graphs(MODEL_TASK, rng)
+    fixed, free = (
+      jax.device_get(jitted_measures(dataclasses.replace(MODEL_TASK, graph_fixed=is_fixed))(visits, graphs))
+      for is_fixed in (True, False)
+    )
+    null = fixed.other_graphs
+    for value in (null.persistence.pooled, null.persistence.per_walk, null.chance.pooled, null.correlation):
+      self.assertTrue(np.isnan(value).all())
+    for counts in (null.correlation_counts, null.persistence.visit_counts, null.persistence.distance_counts):
+      np.testing.assert_array_equal(counts, 0)
+    unchanged = [measures._replace(other_graphs=None) for measures in (fixed, free)]
+    jax.tree.map(np.testing.assert_array_equal, *unchanged)
 
   def test_autoregressive_errors(self):
     """Correlation at lag k is a^k."""

@@ -88,8 +88,8 @@ class TemporalErrors(NamedTuple):
 
   Attributes:
     own_walk: pairs of visits of one walk.
-    other_graphs: null (i), the second visit on another graph, children aligned by prompt order; NaN for G = 1. It keeps
-      preferences that do not depend on the graph.
+    other_graphs: null (i), the second visit on another graph, children aligned by prompt order; NaN for G = 1 and
+      where all graphs are one (`StarGraph.graph_fixed`). It keeps preferences that do not depend on the graph.
     other_walks: null (ii), the second visit from another walk on the same graph; NaN for R = 1. It keeps what the
       prompt drives and loses the repetition of the model's own past. At temperature 0 all walks to one goal are one
       walk, and this is no null: `compare` those visits with visits at another temperature.
@@ -263,10 +263,11 @@ def compare(task: StarGraph, first: Visits, second: Visits, *, num_lags: int) ->
   )
 
 
-def _of_next(visits: Visits, axis: int) -> Visits:
-  """The visits of the next graph (axis 0) or the next walk on the same graph (axis 1); none if there is no other."""
+def _of_next(visits: Visits, axis: int, count: int) -> Visits:
+  """The visits of the next graph (axis 0) or the next walk on the same graph (axis 1), of which there are `count`
+  different ones; none if there is no other."""
   rolled = jax.tree.map(lambda field: jnp.roll(field, -1, axis), visits)
-  return rolled._replace(exists=rolled.exists & (visits.exists.shape[axis] > 1))
+  return rolled._replace(exists=rolled.exists & (count > 1))
 
 
 def _copying(task: StarGraph, visits: Visits, log_probabilities: jax.Array) -> PairMeans:
@@ -280,10 +281,12 @@ def _copying(task: StarGraph, visits: Visits, log_probabilities: jax.Array) -> P
 def measure_visits(task: StarGraph, visits: Visits, graphs: Graph, *, num_lags: int) -> TemporalErrors:
   """All measures of the visits of one student's walks on `graphs` (fields [G, ...]), at J = `num_lags` lags, static."""
   aligned = in_prompt_order(task, visits, graphs)
+  num_graphs, num_walks, _ = visits.exists.shape
+  num_graphs = 1 if task.graph_fixed else num_graphs
   return TemporalErrors(
     own_walk=compare(task, visits, visits, num_lags=num_lags),
-    other_graphs=compare(task, aligned, _of_next(aligned, 0), num_lags=num_lags),
-    other_walks=compare(task, visits, _of_next(visits, 1), num_lags=num_lags),
+    other_graphs=compare(task, aligned, _of_next(aligned, 0, num_graphs), num_lags=num_lags),
+    other_walks=compare(task, visits, _of_next(visits, 1, num_walks), num_lags=num_lags),
     copying=_copying(task, visits, visits.log_student),
     teacher_copying=_copying(task, visits, visits.log_teacher),
   )
