@@ -1,10 +1,10 @@
-"""Attention of streams to their row's prompt and to themselves, and its backward pass.
+"""Attention of a row's prompt to itself, of its streams to the prompt and themselves, and its backward pass.
 
 Heads come before streams, so that every product is a plain batched one on every platform, the prompt's shared by all
 streams of the row.
 
 Shapes: B batch, H heads, R streams, L query positions, P prompt positions (0 while the prompt itself is read), K
-positions of the stream that can be attended to, F features of a head.
+positions of the stream that can be attended to, T = P + R L positions of a row, F features of a head.
 """
 
 from __future__ import annotations
@@ -36,23 +36,30 @@ class _Exponentials(NamedTuple):
   inverse_sum: jax.Array
 
 
+class Masks(NamedTuple):
+  """What may be attended to: of the prompt by itself, [P, P] bool; of the streams by themselves, [B, R, L, L] bool."""
+
+  prompt: jax.Array
+  streams: jax.Array
+
+
 class Turns(NamedTuple):
-  """Rotary positions (arXiv 2104.09864): cosine and sine [B, 1, R, L, F / 2] of angles that grow with position."""
+  """Rotary positions (arXiv 2104.09864): cosine and sine [B, 1, T, F / 2] of angles that grow with position."""
 
   cos: jax.Array
   sin: jax.Array
 
 
 def turns(positions: jax.Array, features: int) -> Turns:
-  """The turns of `positions` [B, R, L] for heads of F features."""
+  """The turns of `positions` [B, T] for heads of F features."""
   half = features // 2
   frequency = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions[:, None, :, :, None] * frequency.reshape(1, 1, 1, 1, half)
+  angle = positions[:, None, :, None] * frequency.reshape(1, 1, 1, half)
   return Turns(jnp.cos(angle), jnp.sin(angle))
 
 
 def rotate(x: jax.Array, by: Turns) -> jax.Array:
-  """Turns the halves of `x` [B, H, R, L, F]."""
+  """Turns the halves of `x` [B, H, T, F]."""
   a, b = jnp.split(x, 2, axis=-1)
   return jnp.concatenate([a * by.cos - b * by.sin, b * by.cos + a * by.sin], axis=-1)
 
@@ -134,6 +141,32 @@ def attend_causally(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysV
   return jnp.concatenate(blocks, axis=3)
 
 
+def prompt_and_streams(
+  query: jax.Array, own: KeysValues, masks: Masks
+) -> tuple[tuple[jax.Array, KeysValues], tuple[jax.Array, KeysValues]]:
+  """Of a row's `query` [B, H, T, F], keys and values the prompt's part [B, H, P, F] and the streams' [B, H, R, L, F]."""
+  num_prompt, num_streams = masks.prompt.shape[0], masks.streams.shape[1]
+  split = [jnp.split(x, [num_prompt], axis=2) for x in (query, *own)]
+  prompt = [first for first, _ in split]
+  streams = [rest.reshape(*rest.shape[:2], num_streams, -1, rest.shape[-1]) for _, rest in split]
+  return (prompt[0], KeysValues(*prompt[1:])), (streams[0], KeysValues(*streams[1:]))
+
+
+def attend_prompt(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
+  """A prompt's attention to itself: query, keys, values and result [B, H, P, F], mask [P, P]."""
+  as_stream = KeysValues(*(part[:, :, None] for part in own))
+  nothing = KeysValues(*(part[:, :, :0] for part in own))
+  return attend(dtype, query[:, :, None], as_stream, nothing, mask[None, None])[:, :, 0]
+
+
+def attend_row(dtype: Any, query: jax.Array, own: KeysValues, masks: Masks) -> jax.Array:
+  """Attention of a row, the prompt and then its streams end to end: query, keys, values and result [B, H, T, F]."""
+  (of_prompt, prompt), (of_streams, streams) = prompt_and_streams(query, own, masks)
+  of_prompt = attend_prompt(dtype, of_prompt, prompt, masks.prompt)
+  of_streams = attend_causally(dtype, of_streams, streams, prompt, masks.streams)
+  return jnp.concatenate([of_prompt, of_streams.reshape(*query.shape[:2], -1, query.shape[-1])], axis=2)
+
+
 def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
   """As `attend`, for decoding: one position of each stream, products with `own` in the type that it has; no gradient.
 
@@ -141,19 +174,18 @@ def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mas
   product would first be handed a copy of it.
 
   Args:
-    query: [B, H, R, 1, F].
+    query: [B, H, R, F].
     own: the streams' keys and values, [B, H, R, K, F].
     prompt: the prompt's, [B, H, P, F].
     mask: [K] bool, what of the stream may be attended to.
 
   Returns:
-    The mixed values [B, H, R, 1, F].
+    The mixed values [B, H, R, F].
   """
   dot = functools.partial(product_without_gradient, dtype=own.keys.dtype)
   query = query / query.shape[-1] ** 0.5
-  to_prompt = dot("bhrlf,bhpf->bhrlp", x=query, y=prompt.keys)[..., 0, :]
-  to_own = jnp.where(mask[None, None, None], jnp.sum(query * own.keys, axis=-1), MASKED)
+  to_prompt = dot("bhrf,bhpf->bhrp", x=query, y=prompt.keys)
+  to_own = jnp.where(mask[None, None, None], jnp.sum(query[..., None, :] * own.keys, axis=-1), MASKED)
   weights = jax.nn.softmax(jnp.concatenate([to_prompt, to_own], axis=-1))
   of_prompt, of_own = jnp.split(weights, [prompt.keys.shape[2]], axis=-1)
-  mixed = dot("bhrlp,bhpf->bhrlf", x=of_prompt[..., None, :], y=prompt.values)
-  return mixed + jnp.sum(of_own[..., None] * own.values, axis=-2, keepdims=True)
+  return dot("bhrp,bhpf->bhrf", x=of_prompt, y=prompt.values) + jnp.sum(of_own[..., None] * own.values, axis=-2)

@@ -45,7 +45,7 @@ def product(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Arra
 
 
 def _forward(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  x, y = x.astype(dtype), y.astype(dtype)
+  x = x.astype(dtype)
   return product_without_gradient(subscripts, dtype, x, y), (x, y)
 
 

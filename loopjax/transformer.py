@@ -1,11 +1,11 @@
 """The student: a decoder-only Flax transformer over rows of a prompt and R streams (see `encoding`).
 
-A layer is pre-norm attention and a squared-ReLU MLP. The prompt is read on its own, once; its keys and values then
+A layer is pre-norm attention and a squared-ReLU MLP. The prompt is read once; its keys and values
 serve all streams of the row, in training as in decoding. Layers are scanned, a few at a time, so compile time does not
 grow with depth.
 
-Shapes: B batch, P prompt positions, R streams, L positions read in this call, K positions that can be attended to in
-the stream (K = L, or the cache's length), M layers, H heads, F = D / H, D model width, V vocabulary.
+Shapes: B batch, P prompt positions, R streams, L positions of a stream, K positions of the cache, T positions read in
+this call (P + R L of a row, P of a prompt, R in decoding), M layers, H heads, F = D / H, D model width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from loopjax.star_graph import StarGraph
 
 # A scan copies what each iteration reads and leaves behind: a fifth of a train step at width 64. Unrolled further, deep
 # students take longer to compile. Not under remat, where without a loop XLA would keep what is to be computed again.
-LAYERS_PER_ITERATION = 4
+LAYERS_PER_ITERATION = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +69,15 @@ class Transformer:
 
 
 class Output(NamedTuple):
-  """What a forward pass gives.
+  """What a forward pass gives, of the streams' positions.
 
   Attributes:
     logits: [B, R, L, V].
-    cache: the keys and values of the positions read, [M, B, H, R, L, F]; while decoding, the cache given with this
-      position added, [M, B, H, R, K, F].
     residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
-    attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + K]; else None.
+    attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + L]; else None.
   """
 
   logits: jax.Array
-  cache: KeysValues
   residual: jax.Array | None = None
   attention: jax.Array | None = None
 
@@ -107,7 +104,10 @@ class Dense(nn.Module):
 
 
 class Layer(nn.Module):
-  """One layer. Reads the prompt (R = 1, `prompt` empty), whole streams, or one position of streams with a cache.
+  """One layer: over a whole row, over a prompt alone, or, given a cache, over one position of each stream.
+
+  A row's prompt and streams go through the maps as one, and are told apart in attention alone. `mask` is of type `Masks`
+  (without streams for a prompt alone); given a cache it is [K], what of the cache may be attended to.
 
   The cache of all layers is handed on from layer to layer, each writing and then reading its own part: so XLA sees that
   it can stay where it is.
@@ -118,8 +118,8 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues, layer: jax.Array,
-    turns: attention.Turns | None, mask: jax.Array, cache_index: jax.Array | int,
+    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues | None, layer: jax.Array,
+    turns: attention.Turns | None, mask: Any, cache_index: jax.Array | int,
   ) -> tuple[tuple[jax.Array, KeysValues | None], tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
     x, cache = carry
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
@@ -127,35 +127,39 @@ class Layer(nn.Module):
     normed = nn.RMSNorm(name="attention_norm")(x)
     projected = dense(3 * config.width, name="query_key_value")(normed)
     heads = projected.reshape(x.shape[:-1] + (3, config.num_heads, config.width // config.num_heads))
-    query, keys, values = jnp.moveaxis(heads, (3, 4), (0, 2))
+    query, keys, values = jnp.moveaxis(heads, (2, 3), (0, 2))
     if turns is not None:
       query, keys = attention.rotate(query, turns), attention.rotate(keys, turns)
     own = KeysValues(keys, values)
-    reads_prompt = prompt.keys.shape[2] == 0
     if cache is not None:
       cache = _write(cache, own, layer, cache_index)
       mixed = attention.attend_from_cache(query, KeysValues(*(part[layer] for part in cache)), prompt, mask)
-    elif reads_prompt and config.prompt_attention == "bidirectional":
-      mixed = attention.attend(dtype, query, own, prompt, mask)
+    elif mask.streams is None:
+      mixed = attention.attend_prompt(dtype, query, own, mask.prompt)
     else:
-      mixed = attention.attend_causally(dtype, query, own, prompt, mask)
-    x = x + dense(config.width, name="attention_out")(jnp.moveaxis(mixed, 1, 3).reshape(x.shape))
+      mixed = attention.attend_row(dtype, query, own, mask)
+    x = x + dense(config.width, name="attention_out")(jnp.moveaxis(mixed, 1, 2).reshape(x.shape))
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
     if not self.with_activations:
       return (x, cache), (own, None)
-    return (x, cache), (own, (x, attention.attention_weights(dtype, query, own, prompt, mask)))
+    (_, prompt), streams = attention.prompt_and_streams(query, own, mask)
+    return (x, cache), (own, (x, attention.attention_weights(dtype, *streams, prompt, mask.streams)))
 
 
 def _write(cache: KeysValues, new: KeysValues, layer: jax.Array, index: jax.Array | int) -> KeysValues:
-  """The cache [M, B, H, R, K, F] with `new` [B, H, R, 1, F] as position `index` of one layer."""
+  """The cache [M, B, H, R, K, F] with `new` [B, H, R, F] as position `index` of one layer."""
   zero = jnp.int32(0)
   where = (layer, zero, zero, zero, jnp.int32(index), zero)
-  return jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice(old, x[None].astype(old.dtype), where), cache, new)
+
+  def write(old: jax.Array, x: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice(old, x[None, :, :, :, None].astype(old.dtype), where)
+
+  return jax.tree.map(write, cache, new)
 
 
 class TransformerModule(nn.Module):
-  """The student as a Flax module; use it through `init_params`, `read_prompt` and `read_streams`."""
+  """The student as a Flax module; use it through `init_params`, `apply`, `read_prompt` and `decode_step`."""
 
   config: Transformer
   task: StarGraph
@@ -192,32 +196,47 @@ class TransformerModule(nn.Module):
     config = self.config
     return attention.turns(positions, config.width // config.num_heads) if config.positions == "rotary" else None
 
+  def _prompt_mask(self, length: int) -> jax.Array:
+    mask = jnp.ones((length, length), bool)
+    return jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
+
+  def _read(
+    self, tokens: jax.Array, positions: jax.Array, mask: Any, prompt: KeysValues | None = None,
+    cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
+  ) -> Any:  # fmt: skip
+    """Tokens [B, T, 2] at `positions` [B or 1, T] through all layers: what `Layer` gives, stacked."""
+    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
+    if cache is None and mask.streams is not None:
+      mask, turns = computed_once(mask.streams[0, 0, 0, 0], (mask, turns))
+    return self.layers((self._embed(tokens, positions), cache), prompt, layers, turns, mask, cache_index)
+
   def read_prompt(self, prompt: jax.Array) -> KeysValues:
     length = prompt.shape[1]
-    positions = jnp.arange(length)[None, None]
-    mask = jnp.ones((length, length), bool)
-    mask = jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
-    x = self._embed(prompt[:, None], positions)
-    empty = empty_cache(self.config, len(prompt), 0)
-    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
-    _, (own, _) = self.layers((x, None), empty, layers, turns, mask[None, None], 0)
-    return jax.tree.map(lambda a: a[:, :, :, 0], own)
+    _, (own, _) = self._read(prompt, jnp.arange(length)[None], attention.Masks(self._prompt_mask(length), None))
+    return cast(KeysValues, own)
 
-  def read_streams(
-    self, inputs: jax.Array, positions: jax.Array, mask: jax.Array, prompt: KeysValues,
-    cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
-  ) -> Output:  # fmt: skip
-    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
-    if cache is None:
-      mask, turns = computed_once(mask[0, 0, 0, 0], (mask, turns))
-    carry = (self._embed(inputs, positions), cache)
-    (x, cache), (own, activations) = self.layers(carry, prompt, layers, turns, mask, cache_index)
-    residual, attention = (None, None) if activations is None else activations
-    return Output(self.head(self.final_norm(x)), own if cache is None else cache, residual, attention)
+  def decode_step(
+    self, tokens: jax.Array, position: jax.Array, prompt: KeysValues, cache: KeysValues, index: jax.Array
+  ) -> tuple[jax.Array, KeysValues]:
+    mask = jnp.arange(cache.keys.shape[4]) <= index
+    (x, cache), _ = self._read(tokens, position[None, None], mask, prompt, cache, index)
+    return self.head(self.final_norm(x)), cache
 
   def __call__(self, row: encoding.Row) -> Output:
-    mask = segment_mask(row.segments)
-    return self.read_streams(row.inputs, row.positions, mask, self.read_prompt(row.prompt))
+    batch, num_streams, length = row.segments.shape
+    num_prompt = row.prompt.shape[1]
+    tokens = jnp.concatenate([row.prompt, row.inputs.reshape(batch, -1, 2)], axis=1)
+    of_prompt = jnp.broadcast_to(jnp.arange(num_prompt), (batch, num_prompt))
+    positions = jnp.concatenate([of_prompt, row.positions.reshape(batch, -1)], axis=1)
+    mask = attention.Masks(self._prompt_mask(num_prompt), segment_mask(row.segments))
+    (x, _), (_, activations) = self._read(tokens, positions, mask)
+
+    def of_streams(x: jax.Array) -> jax.Array:
+      return x[..., num_prompt:, :].reshape(x.shape[:-2] + (num_streams, length, x.shape[-1]))
+
+    residual, weights = (None, None) if activations is None else activations
+    residual = None if residual is None else of_streams(residual)
+    return Output(self.head(self.final_norm(of_streams(x))), residual, weights)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:
@@ -267,9 +286,9 @@ def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.A
   return _for_decoding(config, cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt")))
 
 
-def empty_cache(config: Transformer, batch: int, *sizes: int) -> KeysValues:
-  """Zeros [M, B, H, *sizes, F]: sizes (R, K) for rollouts of K positions, (0,) for the prompt that a prompt reads."""
-  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, *sizes, config.width // config.num_heads))
+def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> KeysValues:
+  """Zeros [M, B, H, R, K, F] for R rollouts of K positions on each of B graphs."""
+  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, num_streams, length, config.width // config.num_heads))
   return _for_decoding(config, KeysValues(zeros, zeros))
 
 
@@ -278,7 +297,6 @@ def decode_step(
   cache: KeysValues,
 ) -> tuple[jax.Array, KeysValues]:  # fmt: skip
   """Reads position `index` of every stream: tokens [B, R, 2] -> logits [B, R, V] and the cache with it added."""
-  positions = jnp.full(tokens.shape[:2] + (1,), encoding.prompt_length(task)) + index
-  inputs = (tokens[:, :, None], positions, jnp.arange(cache.keys.shape[4]) <= index, prompt, cache, index)
-  output = cast(Output, TransformerModule(config, task).apply({"params": params}, *inputs, method="read_streams"))
-  return output.logits[:, :, 0], output.cache
+  module = TransformerModule(config, task)
+  inputs = (tokens, encoding.prompt_length(task) + index, prompt, cache, index)
+  return cast(tuple[jax.Array, KeysValues], module.apply({"params": params}, *inputs, method="decode_step"))
