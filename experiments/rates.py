@@ -46,7 +46,7 @@ def training_rate(model: Transformer, config: Training) -> Rate:
     state, metrics = run(state, jnp.int32(steps))
     positions = steps * float(np.sum(seeds.to_host(metrics.trained_positions, num_seeds)))
     seconds = time.perf_counter() - began
-    steps = max(1, round(steps * SECONDS / seconds))
+    steps = max(4, round(steps * SECONDS / seconds))  # a call takes fresh memory, which tens of steps share in a run
     return positions / seconds
 
   rate(), rate()  # compiles, then finds how many steps fit

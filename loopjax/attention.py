@@ -1,10 +1,13 @@
 """Attention of a row's prompt to itself, of its streams to the prompt and themselves, and its backward pass.
 
-Heads come before streams, so that every product is a plain batched one on every platform, the prompt's shared by all
-streams of the row.
+A score stands at [key, query]: what is taken over keys, the largest score and sums, then runs along rows of queries, and
+the gradients of keys and values are plain products. Keys of the prompt come before those of a stream.
 
-Shapes: B batch, H heads, R streams, L query positions, P prompt positions (0 while the prompt itself is read), K
-positions of the stream that can be attended to, T = P + R L positions of a row, F features of a head.
+Products are written over one batch axis, with operands that lie in memory as they are indexed: from others XLA makes
+float32 copies on a CPU, or a product that it has no bfloat16 code for.
+
+Shapes: B batch, H heads, R streams, N = B H R, L query positions, P prompt positions, K positions that can be attended
+to, T = P + R L positions of a row, F features of a head.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import jax.numpy as jnp
 from loopjax.products import product_without_gradient
 
 MASKED = -1e30
-QUERIES_PER_BLOCK = 64  # 32 and fewer save operations but no time: their gradients must be summed
+QUERIES_PER_BLOCK = 64  # 32 save operations but no time: the gradients of more blocks must be summed
 
 
 class KeysValues(NamedTuple):
@@ -28,19 +31,11 @@ class KeysValues(NamedTuple):
   values: jax.Array
 
 
-class _Exponentials(NamedTuple):
-  """exp(score - largest score) to the prompt [B, H, R, L, P] and to the stream [B, H, R, L, K]; 1 / their sum."""
-
-  prompt: jax.Array
-  own: jax.Array
-  inverse_sum: jax.Array
-
-
 class Masks(NamedTuple):
-  """What may be attended to: of the prompt by itself, [P, P] bool; of the streams by themselves, [B, R, L, L] bool."""
+  """Which keys a query may attend to: of a prompt, [P, P] bool; of prompt and stream, [B, R, P + L, L] bool, or None."""
 
   prompt: jax.Array
-  streams: jax.Array
+  streams: jax.Array | None
 
 
 class Turns(NamedTuple):
@@ -64,107 +59,119 @@ def rotate(x: jax.Array, by: Turns) -> jax.Array:
   return jnp.concatenate([a * by.cos - b * by.sin, b * by.cos + a * by.sin], axis=-1)
 
 
-def _exponentials(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> _Exponentials:
-  to_prompt = product_without_gradient("bhrlf,bhpf->bhrlp", dtype, query, prompt.keys)
-  to_own = product_without_gradient("bhrlf,bhrkf->bhrlk", dtype, query, own.keys)
-  to_own = jnp.where(mask[:, None], to_own, MASKED)
-  largest = jnp.maximum(jnp.max(to_prompt, axis=-1, initial=MASKED), jnp.max(to_own, axis=-1))[..., None]
-  to_prompt, to_own = jnp.exp(to_prompt - largest), jnp.exp(to_own - largest)
-  return _Exponentials(to_prompt, to_own, 1 / (jnp.sum(to_prompt, axis=-1) + jnp.sum(to_own, axis=-1))[..., None])
+def row_masks(prompt: jax.Array, streams: jax.Array) -> Masks:
+  """Masks of a row from which positions attend to which, [P, P] of the prompt and [B, R, L, L] of the streams."""
+  whole_prompt = jnp.ones(streams.shape[:2] + (prompt.shape[0], streams.shape[3]), bool)
+  return Masks(prompt.T, jnp.concatenate([whole_prompt, jnp.swapaxes(streams, -1, -2)], axis=2))
 
 
-def attention_weights(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
-  """The weights that `attend` mixes values with, over prompt, then stream: [B, H, R, L, P + K]."""
-  prompt_part, own_part, inverse_sum = _exponentials(dtype, query / query.shape[-1] ** 0.5, own, prompt, mask)
-  return jnp.concatenate([prompt_part, own_part], axis=-1) * inverse_sum
+def _flat(x: jax.Array) -> jax.Array:
+  """[B, H, R, ...] -> [N, ...]."""
+  return x.reshape(-1, *x.shape[3:])
+
+
+def _exponentials(dtype: Any, query: jax.Array, keys: jax.Array, mask: jax.Array) -> jax.Array:
+  """exp(score - largest score) of the scaled query, [N, K, L]."""
+  shape = keys.shape[:3] + (keys.shape[3], query.shape[3])
+  scores = product_without_gradient("nkf,nlf->nkl", dtype, _flat(keys), _flat(query)).reshape(shape)
+  scores = jnp.where(mask[:, None], scores, MASKED)
+  return _flat(jnp.exp(scores - jnp.max(scores, axis=-2, keepdims=True))).astype(dtype)
+
+
+def attention_weights(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
+  """The weights that `attend` mixes values with, [B, H, R, L, K]."""
+  exponentials = _exponentials(dtype, query / query.shape[-1] ** 0.5, own.keys, mask).astype(jnp.float32)
+  weights = jnp.swapaxes(exponentials / jnp.sum(exponentials, axis=-2, keepdims=True), -1, -2)
+  return weights.reshape(query.shape[:4] + own.keys.shape[3:4])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def attend(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
-  """Softmax attention of the streams to the whole prompt and to themselves under `mask`.
+def attend(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
+  """Softmax attention under `mask`.
 
   Args:
     dtype: of the products' operands.
     query: [B, H, R, L, F].
-    own: the streams' keys and values, [B, H, R, K, F].
-    prompt: the prompt's, [B, H, P, F].
-    mask: [B or 1, R or 1, L, K] bool, what of the stream may be attended to; every position something.
+    own: keys and values, [B, H, R, K, F].
+    mask: [B or 1, R or 1, K, L] bool, which keys a query may attend to; every query to some.
 
   Returns:
     The mixed values [B, H, R, L, F].
   """
-  return _attend_forward(dtype, query, own, prompt, mask)[0]
+  return _attend_forward(dtype, query, own, mask)[0]
 
 
-def _attend_forward(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> Any:
+def _attend_forward(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> Any:
   query = query / query.shape[-1] ** 0.5
-  exponentials = _exponentials(dtype, query, own, prompt, mask)
-  mixed = product_without_gradient("bhrlp,bhpf->bhrlf", dtype, exponentials.prompt, prompt.values)
-  mixed += product_without_gradient("bhrlk,bhrkf->bhrlf", dtype, exponentials.own, own.values)
-  mixed *= exponentials.inverse_sum
-  return mixed, (query, own, prompt, exponentials, mixed)
+  exponentials = _exponentials(dtype, query, own.keys, mask)
+  values = _flat(jnp.swapaxes(own.values, -1, -2))
+  with_ones = jnp.concatenate([values, jnp.ones_like(values[:, :1])], axis=1)  # a last row that sums up
+  mixed = product_without_gradient("nfk,nkl->nfl", dtype, with_ones, exponentials)
+  inverse_sum = 1 / mixed[:, -1:]
+  mixed = mixed[:, :-1] * inverse_sum
+  return jnp.swapaxes(mixed, -1, -2).reshape(query.shape), (query, own, exponentials, inverse_sum, mixed)
 
 
 def _attend_backward(dtype: Any, residuals: Any, cotangent: jax.Array) -> Any:
   # With weights w, scores s and output o = w v the gradient to s is w (g v' - g o'), g o' being the same for all keys
   # (FlashAttention, arXiv 2205.14135, appendix B.4): no sum over keys, and only exponentials are kept from the forward
   # pass. Normalising g once stands for normalising every weight.
-  query, own, prompt, exponentials, mixed = residuals
+  query, own, exponentials, inverse_sum, mixed = residuals
   dot = functools.partial(product_without_gradient, dtype=dtype)
-  cotangent = cotangent * exponentials.inverse_sum
-  shared = jnp.sum(cotangent * mixed, axis=-1, keepdims=True)
-  to_prompt = exponentials.prompt * (dot("bhrlf,bhpf->bhrlp", x=cotangent, y=prompt.values) - shared)
-  to_own = exponentials.own * (dot("bhrlf,bhrkf->bhrlk", x=cotangent, y=own.values) - shared)
-  to_query = dot("bhrlp,bhpf->bhrlf", x=to_prompt, y=prompt.keys) + dot("bhrlk,bhrkf->bhrlf", x=to_own, y=own.keys)
-  return (
-    to_query / query.shape[-1] ** 0.5,
-    KeysValues(
-      dot("bhrlk,bhrlf->bhrkf", x=to_own, y=query), dot("bhrlk,bhrlf->bhrkf", x=exponentials.own, y=cotangent)
-    ),
-    KeysValues(
-      dot("bhrlp,bhrlf->bhpf", x=to_prompt, y=query), dot("bhrlp,bhrlf->bhpf", x=exponentials.prompt, y=cotangent)
-    ),
-    None,
-  )
+  cotangent = inverse_sum * _flat(jnp.swapaxes(cotangent, -1, -2))
+  shared = jnp.sum(cotangent * mixed, axis=-2, keepdims=True)
+  to_scores = exponentials * (dot("nkf,nfl->nkl", x=_flat(own.values), y=cotangent) - shared)
+  to_query = dot("nfk,nkl->nfl", x=_flat(jnp.swapaxes(own.keys, -1, -2)), y=to_scores) / query.shape[-1] ** 0.5
+  to_keys = dot("nkl,nlf->nkf", x=to_scores, y=_flat(query)).reshape(own.keys.shape)
+  to_values = dot("nkl,nfl->nkf", x=exponentials, y=cotangent).reshape(own.values.shape)
+  return jnp.swapaxes(to_query, -1, -2).reshape(query.shape), KeysValues(to_keys, to_values), None
 
 
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def attend_causally(dtype: Any, query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
-  """As `attend`, for L = K and a mask that hides what comes later: block by block, later keys are not looked at."""
-  blocks = []
-  for start in range(0, query.shape[3], QUERIES_PER_BLOCK):
-    stop = min(start + QUERIES_PER_BLOCK, query.shape[3])
-    seen = KeysValues(*(part[:, :, :, :stop] for part in own))
-    blocks.append(attend(dtype, query[:, :, :, start:stop], seen, prompt, mask[:, :, start:stop, :stop]))
-  return jnp.concatenate(blocks, axis=3)
-
-
-def prompt_and_streams(
-  query: jax.Array, own: KeysValues, masks: Masks
-) -> tuple[tuple[jax.Array, KeysValues], tuple[jax.Array, KeysValues]]:
-  """Of a row's `query` [B, H, T, F], keys and values the prompt's part [B, H, P, F] and the streams' [B, H, R, L, F]."""
-  num_prompt, num_streams = masks.prompt.shape[0], masks.streams.shape[1]
-  split = [jnp.split(x, [num_prompt], axis=2) for x in (query, *own)]
-  prompt = [first for first, _ in split]
-  streams = [rest.reshape(*rest.shape[:2], num_streams, -1, rest.shape[-1]) for _, rest in split]
-  return (prompt[0], KeysValues(*prompt[1:])), (streams[0], KeysValues(*streams[1:]))
-
-
 def attend_prompt(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
   """A prompt's attention to itself: query, keys, values and result [B, H, P, F], mask [P, P]."""
-  as_stream = KeysValues(*(part[:, :, None] for part in own))
-  nothing = KeysValues(*(part[:, :, :0] for part in own))
-  return attend(dtype, query[:, :, None], as_stream, nothing, mask[None, None])[:, :, 0]
+  own = KeysValues(*(part[:, :, None] for part in own))
+  return attend(dtype, query[:, :, None], own, mask[None, None])[:, :, 0]
+
+
+def split_row(
+  query: jax.Array, own: KeysValues, masks: Masks
+) -> tuple[tuple[jax.Array, KeysValues], tuple[jax.Array, KeysValues]]:
+  """Query, keys and values of a row [B, H, T, F] as arguments of `attend`: those of the prompt, those of the streams.
+
+  To the streams' own keys and values [B, H, R, L, F] those of the prompt are prepended: [B, H, R, P + L, F].
+  """
+  num_prompt, num_streams = masks.prompt.shape[0], masks.streams.shape[1]
+  parts = [jnp.split(x[:, :, None], [num_prompt], axis=3) for x in (query, *own)]  # a slice would be padded backwards
+  prompt = [part for part, _ in parts]
+  streams = [part.reshape(*part.shape[:2], num_streams, -1, part.shape[-1]) for _, part in parts]
+
+  def with_prompt(prompt: jax.Array, streams: jax.Array) -> jax.Array:
+    repeated = jnp.broadcast_to(prompt, prompt.shape[:2] + (num_streams,) + prompt.shape[3:])
+    return jnp.concatenate([repeated, streams], axis=3)
+
+  seen = KeysValues(*map(with_prompt, prompt[1:], streams[1:]))
+  return (prompt[0], KeysValues(*prompt[1:])), (streams[0], seen)
 
 
 def attend_row(dtype: Any, query: jax.Array, own: KeysValues, masks: Masks) -> jax.Array:
-  """Attention of a row, the prompt and then its streams end to end: query, keys, values and result [B, H, T, F]."""
-  (of_prompt, prompt), (of_streams, streams) = prompt_and_streams(query, own, masks)
-  of_prompt = attend_prompt(dtype, of_prompt, prompt, masks.prompt)
-  of_streams = attend_causally(dtype, of_streams, streams, prompt, masks.streams)
-  return jnp.concatenate([of_prompt, of_streams.reshape(*query.shape[:2], -1, query.shape[-1])], axis=2)
+  """Attention of a row, the prompt and then its streams end to end: query, keys, values and result [B, H, T, F].
+
+  Streams go block by block of queries: keys that come later than all of a block are not looked at.
+  """
+  (of_prompt, prompt), (of_streams, seen) = split_row(query, own, masks)
+  num_prompt, length = masks.prompt.shape[0], of_streams.shape[3]
+  starts = list(range(0, length, QUERIES_PER_BLOCK))
+  blocks = []
+  for start, block in zip(starts, jnp.split(of_streams, starts[1:], axis=3), strict=True):
+    stop = start + block.shape[3]
+    keys_values = KeysValues(*(part[:, :, :, : num_prompt + stop] for part in seen))
+    blocks.append(attend(dtype, block, keys_values, masks.streams[:, :, : num_prompt + stop, start:stop]))
+  streams = jnp.concatenate(blocks, axis=3)
+  prompt = attend(dtype, of_prompt, prompt, masks.prompt[None, None])
+  return jnp.concatenate([x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in (prompt, streams)], axis=2)
 
 
 def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:

@@ -274,10 +274,10 @@ class MatmulTypeTest(parameterized.TestCase):
     self.assertLen(products, text.count("stablehlo.dot_general "))
     narrow, wide = ("bf16", "bf16", "f32"), ("f32", "f32", "f32")
     self.assertEqual(set(products), {narrow, wide})
-    # Wide: the look-up in two embeddings for prompt and streams, forwards and backwards.
-    self.assertLessEqual(products.count(wide), 8)
-    # Narrow: the maps and attention of a layer, for the prompt (4 and 2) and streams (4 and 4), and the head.
-    self.assertGreaterEqual(products.count(narrow), 3 * (4 + 2 + 4 + 4 + 1) - 6)
+    # Wide: the look-up in two embeddings, forwards and backwards.
+    self.assertEqual(products.count(wide), 2 * 2)
+    # Narrow, once forwards and twice backwards: a layer's four maps, attention of the prompt and of streams, the head.
+    self.assertEqual(products.count(narrow), 3 * (4 + 2 + 2 + 1))
 
 
 def num_parameters(shapes):
@@ -327,7 +327,7 @@ class DepthTest(parameterized.TestCase):
     return jax.jit(jax.grad(loss)).lower(shapes_of(model, TASK), batch).as_text().splitlines()
 
   def test_the_program_does_not_grow_with_depth(self):
-    shallow, deep = (len(self.program(n * transformer.LAYERS_PER_ITERATION)) for n in (2, 6))
+    shallow, deep = (len(self.program(n * transformer.LAYERS_PER_ITERATION)) for n in (2, 4))
     self.assertGreater(shallow, 100)
     self.assertEqual(shallow, deep)
 
@@ -367,8 +367,6 @@ class ActivationsTest(absltest.TestCase):
     self.assertEqual(self.output.logits.shape, (3, 2, length, TASK.vocabulary_size))
     self.assertEqual(self.output.residual.shape, (layers, 3, 2, length, width))
     self.assertEqual(self.output.attention.shape, (layers, 3, heads, 2, length, prompt + length))
-    for leaf in self.output.cache:
-      self.assertEqual(leaf.shape, (layers, 3, heads, 2, length, width // heads))
 
   def test_they_are_left_out_unless_asked_for_and_change_nothing(self):
     self.assertIsNone(self.plain.residual)
