@@ -1,7 +1,7 @@
 """Attention of a row's prompt to itself, of its streams to the prompt and themselves, and its backward pass.
 
-A score stands at [key, query]: what is taken over keys, the largest score and sums, then runs along rows of queries, and
-the gradients of keys and values are plain products. Keys of the prompt come before those of a stream.
+A score stands at [key, query]: what is taken over keys, the largest score and sums, then runs along rows of queries,
+and the gradients of keys and values are plain products. Keys of the prompt come before those of a stream.
 
 Products are written over one batch axis, with operands that lie in memory as they are indexed: from others XLA makes
 float32 copies on a CPU, or a product that it has no bfloat16 code for.
@@ -32,10 +32,10 @@ class KeysValues(NamedTuple):
 
 
 class Masks(NamedTuple):
-  """Which keys a query may attend to: of a prompt, [P, P] bool; of prompt and stream, [B, R, P + L, L] bool, or None."""
+  """Which keys a query may attend to, bool: of the prompt, [P, P]; of the prompt and its stream, [B, R, P + L, L]."""
 
   prompt: jax.Array
-  streams: jax.Array | None
+  streams: jax.Array
 
 
 class Turns(NamedTuple):
@@ -130,12 +130,6 @@ def _attend_backward(dtype: Any, residuals: Any, cotangent: jax.Array) -> Any:
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def attend_prompt(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
-  """A prompt's attention to itself: query, keys, values and result [B, H, P, F], mask [P, P]."""
-  own = KeysValues(*(part[:, :, None] for part in own))
-  return attend(dtype, query[:, :, None], own, mask[None, None])[:, :, 0]
-
-
 def split_row(
   query: jax.Array, own: KeysValues, masks: Masks
 ) -> tuple[tuple[jax.Array, KeysValues], tuple[jax.Array, KeysValues]]:
@@ -169,9 +163,14 @@ def attend_row(dtype: Any, query: jax.Array, own: KeysValues, masks: Masks) -> j
     stop = start + block.shape[3]
     keys_values = KeysValues(*(part[:, :, :, : num_prompt + stop] for part in seen))
     blocks.append(attend(dtype, block, keys_values, masks.streams[:, :, : num_prompt + stop, start:stop]))
-  streams = jnp.concatenate(blocks, axis=3)
-  prompt = attend(dtype, of_prompt, prompt, masks.prompt[None, None])
-  return jnp.concatenate([x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in (prompt, streams)], axis=2)
+  mixed = attend(dtype, of_prompt, prompt, masks.prompt[None, None]), jnp.concatenate(blocks, axis=3)
+  return jnp.concatenate([x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in mixed], axis=2)
+
+
+def attend_prompt(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array) -> jax.Array:
+  """A prompt's attention to itself: query, keys, values and result [B, H, P, F], mask [P, P], keys first."""
+  own = KeysValues(*(part[:, :, None] for part in own))
+  return attend(dtype, query[:, :, None], own, mask[None, None])[:, :, 0]
 
 
 def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:

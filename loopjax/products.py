@@ -39,8 +39,8 @@ def product(subscripts: str, dtype: Any, x: jax.Array, y: jax.Array) -> jax.Arra
   """einsum(subscripts, x, y) with operands in `dtype`, accumulated in float32, in the backward pass as well.
 
   Autodiff alone would multiply the float32 cotangent by a bfloat16 operand, off the fast matrix units. Every index must
-  stand in two of the three subscripts. For the backward pass `x` is kept in `dtype`, and `y`, a parameter, as it is: a scan
-  over layers then has no copy of it to keep.
+  stand in two of the three subscripts. For the backward pass `x` is kept in `dtype`, and `y`, a parameter, as it is: so
+  a scan over layers has no copy of it to keep.
   """
   return product_without_gradient(subscripts, dtype, x, y)
 

@@ -25,9 +25,9 @@ from loopjax.config import require
 from loopjax.products import product
 from loopjax.star_graph import StarGraph
 
-# A scan copies what each iteration reads and leaves behind: a fifth of a train step at width 64, and at width 768 a tenth
-# even of one with four layers an iteration. Twelve take no longer to compile than a loop. Deeper students go in a loop,
-# and so does remat, where without one XLA would keep what is to be computed again.
+# A scan copies what each iteration reads and leaves behind: a fifth of a train step at width 64, at width 768 a tenth
+# even with four layers an iteration. Twelve take no longer to compile than three times four. Deeper students go in a
+# loop, and so does remat, where without one XLA would keep what is to be computed again.
 LAYERS_PER_ITERATION = 12
 
 
@@ -107,8 +107,8 @@ class Dense(nn.Module):
 class Layer(nn.Module):
   """One layer: over a whole row, over a prompt alone, or, given a cache, over one position of each stream.
 
-  A row's prompt and streams go through the maps as one, and are told apart in attention alone. `mask` is of type `Masks`
-  (without streams for a prompt alone); given a cache it is [K], what of the cache may be attended to.
+  A row's prompt and streams go through the maps as one, and are told apart in attention alone. `mask` says which keys a
+  query may attend to: `attention.Masks` of a row, [P, P] of a prompt alone, keys first, and given a cache [K].
 
   The cache of all layers is handed on from layer to layer, each writing and then reading its own part: so XLA sees that
   it can stay where it is.
@@ -120,7 +120,7 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(
     self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues | None, layer: jax.Array,
-    turns: attention.Turns | None, mask: Any, cache_index: jax.Array | int,
+    turns: attention.Turns | None, mask: attention.Masks | jax.Array, cache_index: jax.Array | int,
   ) -> tuple[tuple[jax.Array, KeysValues | None], tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
     x, cache = carry
     config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
@@ -132,17 +132,17 @@ class Layer(nn.Module):
     if turns is not None:
       query, keys = attention.rotate(query, turns), attention.rotate(keys, turns)
     own = KeysValues(keys, values)
-    if cache is not None:
+    if isinstance(mask, attention.Masks):
+      mixed = attention.attend_row(dtype, query, own, mask)
+    elif cache is None or prompt is None:
+      mixed = attention.attend_prompt(dtype, query, own, mask)
+    else:
       cache = _write(cache, own, layer, cache_index)
       mixed = attention.attend_from_cache(query, KeysValues(*(part[layer] for part in cache)), prompt, mask)
-    elif mask.streams is None:
-      mixed = attention.attend_prompt(dtype, query, own, mask.prompt)
-    else:
-      mixed = attention.attend_row(dtype, query, own, mask)
     x = x + dense(config.width, name="attention_out")(jnp.moveaxis(mixed, 1, 2).reshape(x.shape))
     hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
     x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
-    if not self.with_activations:
+    if not self.with_activations or not isinstance(mask, attention.Masks):
       return (x, cache), (own, None)
     weights = attention.attention_weights(dtype, *attention.split_row(query, own, mask)[1], mask.streams)
     return (x, cache), (own, (x, weights))
@@ -202,19 +202,19 @@ class TransformerModule(nn.Module):
     return jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
 
   def _read(
-    self, tokens: jax.Array, positions: jax.Array, mask: Any, prompt: KeysValues | None = None,
+    self, tokens: jax.Array, positions: jax.Array, mask: attention.Masks | jax.Array, prompt: KeysValues | None = None,
     cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
   ) -> Any:  # fmt: skip
     """Tokens [B, T, 2] at `positions` [B or 1, T] through all layers: what `Layer` gives, stacked."""
     layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
-    if cache is None and mask.streams is not None:
+    if isinstance(mask, attention.Masks):
       itself = mask.streams[0, 0, -1, -1]  # of the last key and query: true, as every position attends to itself
       mask, turns = computed_once(itself, (mask, turns))
     return self.layers((self._embed(tokens, positions), cache), prompt, layers, turns, mask, cache_index)
 
   def read_prompt(self, prompt: jax.Array) -> KeysValues:
     length = prompt.shape[1]
-    _, (own, _) = self._read(prompt, jnp.arange(length)[None], attention.Masks(self._prompt_mask(length).T, None))
+    _, (own, _) = self._read(prompt, jnp.arange(length)[None], self._prompt_mask(length).T)
     return cast(KeysValues, own)
 
   def decode_step(
