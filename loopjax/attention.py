@@ -25,7 +25,7 @@ QUERIES_PER_BLOCK = 64  # 32 save operations but no time: the gradients of more 
 
 
 class KeysValues(NamedTuple):
-  """Keys and values: [B, H, P, F] of a prompt, [B, H, R, K, F] of streams; with a leading axis, of every layer."""
+  """Keys and values: [B, H, P, F] of a prompt, [B, H, R, K, F] of streams, [N, K, F] of streams while decoding."""
 
   keys: jax.Array
   values: jax.Array
@@ -173,25 +173,23 @@ def attend_prompt(dtype: Any, query: jax.Array, own: KeysValues, mask: jax.Array
   return attend(dtype, query[:, :, None], own, mask[None, None])[:, :, 0]
 
 
-def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, mask: jax.Array) -> jax.Array:
-  """As `attend`, for decoding: one position of each stream, products with `own` in the type that it has; no gradient.
-
-  One query meets many keys: written as sums, the products read a layer of the cache where it lies, where a matrix
-  product would first be handed a copy of it.
+def attend_from_cache(query: jax.Array, own: KeysValues, prompt: KeysValues, is_past: jax.Array) -> jax.Array:
+  """As `attend`, for decoding: one position of each stream, products in the type that `own` has; no gradient.
 
   Args:
     query: [B, H, R, F].
-    own: the streams' keys and values, [B, H, R, K, F].
+    own: the streams' keys and values, [N, K, F].
     prompt: the prompt's, [B, H, P, F].
-    mask: [K] bool, what of the stream may be attended to.
+    is_past: [K] bool, what of the stream may be attended to.
 
   Returns:
     The mixed values [B, H, R, F].
   """
   dot = functools.partial(product_without_gradient, dtype=own.keys.dtype)
   query = query / query.shape[-1] ** 0.5
-  to_prompt = dot("bhrf,bhpf->bhrp", x=query, y=prompt.keys)
-  to_own = jnp.where(mask[None, None, None], jnp.sum(query[..., None, :] * own.keys, axis=-1), MASKED)
+  to_prompt = _flat(dot("bhrf,bhpf->bhrp", x=query, y=prompt.keys))
+  to_own = jnp.where(is_past[None], dot("nf,nkf->nk", x=_flat(query), y=own.keys), MASKED)
   weights = jax.nn.softmax(jnp.concatenate([to_prompt, to_own], axis=-1))
   of_prompt, of_own = jnp.split(weights, [prompt.keys.shape[2]], axis=-1)
-  return dot("bhrp,bhpf->bhrf", x=of_prompt, y=prompt.values) + jnp.sum(of_own[..., None] * own.values, axis=-2)
+  mixed = dot("bhrp,bhpf->bhrf", x=of_prompt.reshape(*query.shape[:3], -1), y=prompt.values)
+  return mixed + dot("nk,nkf->nf", x=of_own, y=own.values).reshape(query.shape)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from loopjax import encoding, star_graph, teacher, transformer
 from loopjax.star_graph import START, Graph, StarGraph
 from loopjax.teacher import PADDING
-from loopjax.transformer import KeysValues, Transformer
+from loopjax.transformer import LayersKeysValues, Transformer
 
 
 class Problems(NamedTuple):
@@ -58,8 +58,8 @@ class Rollout(NamedTuple):
   ended: jax.Array
   step: jax.Array
   labels: jax.Array
-  prompt: KeysValues
-  cache: KeysValues
+  prompt: LayersKeysValues
+  cache: LayersKeysValues
   processors: tuple[Any, ...]
   key: jax.Array
 

@@ -11,7 +11,6 @@ this call (P + R L of a row, P of a prompt, R in decoding), M layers, H heads, F
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -29,6 +28,10 @@ from loopjax.star_graph import StarGraph
 # even with four layers an iteration. Twelve take no longer to compile than three times four. Deeper students go in a
 # loop, and so does remat, where without one XLA would keep what is to be computed again.
 LAYERS_PER_ITERATION = 12
+
+# Of a prompt or of streams, one for every layer. Apart, not stacked: a product reads a whole array where it lies, but of
+# a part of one it reads a copy.
+LayersKeysValues = tuple[KeysValues, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,56 +108,64 @@ class Dense(nn.Module):
 
 
 class Layer(nn.Module):
-  """One layer: over a whole row, over a prompt alone, or, given a cache, over one position of each stream.
+  """One layer: over a row or a prompt in `__call__`, over one more position of each stream in `decode`.
 
-  A row's prompt and streams go through the maps as one, and are told apart in attention alone. `mask` says which keys a
-  query may attend to: `attention.Masks` of a row, [P, P] of a prompt alone, keys first, and given a cache [K].
-
-  The cache of all layers is handed on from layer to layer, each writing and then reading its own part: so XLA sees that
-  it can stay where it is.
+  A row's prompt and streams go through the maps as one, and are told apart in attention alone.
   """
 
   config: Transformer
   with_activations: bool = False
 
-  @nn.compact
-  def __call__(
-    self, carry: tuple[jax.Array, KeysValues | None], prompt: KeysValues | None, layer: jax.Array,
-    turns: attention.Turns | None, mask: attention.Masks | jax.Array, cache_index: jax.Array | int,
-  ) -> tuple[tuple[jax.Array, KeysValues | None], tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:  # fmt: skip
-    x, cache = carry
-    config, dtype = self.config, jnp.dtype(self.config.matmul_dtype)
-    dense = functools.partial(Dense, dtype=dtype)
-    normed = nn.RMSNorm(name="attention_norm")(x)
-    projected = dense(3 * config.width, name="query_key_value")(normed)
-    heads = x.shape[:-1] + (config.num_heads, config.width // config.num_heads)
-    query, keys, values = (jnp.moveaxis(part.reshape(heads), 2, 1) for part in jnp.split(projected, 3, axis=-1))
+  def setup(self) -> None:
+    width, dtype = self.config.width, jnp.dtype(self.config.matmul_dtype)
+    self.attention_norm, self.mlp_norm = nn.RMSNorm(), nn.RMSNorm()
+    self.query_key_value, self.attention_out = Dense(3 * width, dtype), Dense(width, dtype)
+    self.mlp_in, self.mlp_out = Dense(self.config.mlp_ratio * width, dtype), Dense(width, dtype)
+
+  def _heads(self, x: jax.Array, turns: attention.Turns | None) -> tuple[jax.Array, KeysValues]:
+    """Query, keys and values [B, H, T, F] of `x` [B, T, D]."""
+    heads = x.shape[:-1] + (self.config.num_heads, self.config.width // self.config.num_heads)
+    parts = jnp.split(self.query_key_value(self.attention_norm(x)), 3, axis=-1)
+    query, keys, values = (jnp.moveaxis(part.reshape(heads), 2, 1) for part in parts)
     if turns is not None:
       query, keys = attention.rotate(query, turns), attention.rotate(keys, turns)
-    own = KeysValues(keys, values)
-    if isinstance(mask, attention.Masks):
-      mixed = attention.attend_row(dtype, query, own, mask)
-    elif cache is None or prompt is None:
-      mixed = attention.attend_prompt(dtype, query, own, mask)
-    else:
-      cache = _write(cache, own, layer, cache_index)
-      mixed = attention.attend_from_cache(query, KeysValues(*(part[layer] for part in cache)), prompt, mask)
-    x = x + dense(config.width, name="attention_out")(jnp.moveaxis(mixed, 1, 2).reshape(x.shape))
-    hidden = dense(config.mlp_ratio * config.width, name="mlp_in")(nn.RMSNorm(name="mlp_norm")(x))
-    x = x + dense(config.width, name="mlp_out")(jnp.square(jax.nn.relu(hidden)))
-    if not self.with_activations or not isinstance(mask, attention.Masks):
-      return (x, cache), (own, None)
+    return query, KeysValues(keys, values)
+
+  def _add(self, x: jax.Array, mixed: jax.Array) -> jax.Array:
+    """The residual stream [B, T, D] after attention, given its mixed values [B, H, T, F], and after the MLP."""
+    x = x + self.attention_out(jnp.moveaxis(mixed, 1, 2).reshape(x.shape))
+    return x + self.mlp_out(jnp.square(jax.nn.relu(self.mlp_in(self.mlp_norm(x)))))
+
+  def __call__(
+    self, x: jax.Array, turns: attention.Turns | None, mask: attention.Masks | jax.Array
+  ) -> tuple[jax.Array, tuple[KeysValues, tuple[jax.Array, jax.Array] | None]]:
+    """The residual stream after it, keys and values, and activations; `mask` is a row's, or a prompt's [P, P] alone."""
+    dtype = jnp.dtype(self.config.matmul_dtype)
+    query, own = self._heads(x, turns)
+    if not isinstance(mask, attention.Masks):
+      return self._add(x, attention.attend_prompt(dtype, query, own, mask)), (own, None)
+    x = self._add(x, attention.attend_row(dtype, query, own, mask))
+    if not self.with_activations:
+      return x, (own, None)
     weights = attention.attention_weights(dtype, *attention.split_row(query, own, mask)[1], mask.streams)
-    return (x, cache), (own, (x, weights))
+    return x, (own, (x, weights))
+
+  def decode(
+    self, x: jax.Array, turns: attention.Turns | None, prompt: KeysValues, cache: KeysValues, index: jax.Array
+  ) -> tuple[jax.Array, KeysValues]:
+    """Position `index` of every stream, [B, R, D]; and the cache with its keys and values added."""
+    query, own = self._heads(x, turns)
+    cache = _write(cache, own, index)
+    is_past = jnp.arange(cache.keys.shape[1]) <= index
+    return self._add(x, attention.attend_from_cache(query, cache, prompt, is_past)), cache
 
 
-def _write(cache: KeysValues, new: KeysValues, layer: jax.Array, index: jax.Array | int) -> KeysValues:
-  """The cache [M, B, H, R, K, F] with `new` [B, H, R, F] as position `index` of one layer."""
-  zero = jnp.int32(0)
-  where = (layer, zero, zero, zero, jnp.int32(index), zero)
+def _write(cache: KeysValues, new: KeysValues, index: jax.Array) -> KeysValues:
+  """The cache [N, K, F] of a layer with `new` [B, H, R, F] as position `index`."""
 
   def write(old: jax.Array, x: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice(old, x[None, :, :, :, None].astype(old.dtype), where)
+    x = x.astype(old.dtype).reshape(len(old), 1, -1)
+    return jax.lax.dynamic_update_slice_in_dim(old, x, index, axis=1)
 
   return jax.tree.map(write, cache, new)
 
@@ -179,50 +190,39 @@ class TransformerModule(nn.Module):
       layer,
       variable_axes={"params": 0},
       split_rngs={"params": True},
-      in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=nn.broadcast,
       length=config.num_layers,
       unroll=1 if config.remat else LAYERS_PER_ITERATION,
     )(config, self.with_activations)
     self.final_norm = nn.RMSNorm()
     self.head = Dense(task.vocabulary_size, dtype=jnp.dtype(config.matmul_dtype))
 
-  def _embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+  def embed(self, tokens: jax.Array, positions: jax.Array) -> tuple[jax.Array, attention.Turns | None]:
+    """The residual stream of tokens [B, T, 2] at `positions` [B or 1, T] before all layers, and their turns."""
+    config = self.config
     # As matrix products: the gradient of a gather is a scatter, slow on every platform at these sizes.
     first = jax.nn.one_hot(tokens[..., 0], self.task.vocabulary_size)
     second = jax.nn.one_hot(tokens[..., 1], encoding.num_ids(self.task))
     x = first @ self.first_embedding + second @ self.second_embedding
-    return x + self.position_embedding[positions] if self.config.positions == "learned" else x
+    if config.positions == "learned":
+      x += self.position_embedding[positions]
+    is_rotary = config.positions == "rotary"
+    return x, attention.turns(positions, config.width // config.num_heads) if is_rotary else None
 
-  def _turns(self, positions: jax.Array) -> attention.Turns | None:
-    config = self.config
-    return attention.turns(positions, config.width // config.num_heads) if config.positions == "rotary" else None
+  def logits(self, x: jax.Array) -> jax.Array:
+    """Of the residual stream [..., D] after all layers."""
+    return self.head(self.final_norm(x))
 
   def _prompt_mask(self, length: int) -> jax.Array:
     mask = jnp.ones((length, length), bool)
     return jnp.tril(mask) if self.config.prompt_attention == "causal" else mask
 
-  def _read(
-    self, tokens: jax.Array, positions: jax.Array, mask: attention.Masks | jax.Array, prompt: KeysValues | None = None,
-    cache: KeysValues | None = None, cache_index: jax.Array | int = 0,
-  ) -> Any:  # fmt: skip
-    """Tokens [B, T, 2] at `positions` [B or 1, T] through all layers: what `Layer` gives, stacked."""
-    layers, turns = jnp.arange(self.config.num_layers), self._turns(positions)
-    if isinstance(mask, attention.Masks):
-      itself = mask.streams[0, 0, -1, -1]  # of the last key and query: true, as every position attends to itself
-      mask, turns = computed_once(itself, (mask, turns))
-    return self.layers((self._embed(tokens, positions), cache), prompt, layers, turns, mask, cache_index)
-
   def read_prompt(self, prompt: jax.Array) -> KeysValues:
+    """Keys and values [M, B, H, P, F] of prompts [B, P, 2]."""
     length = prompt.shape[1]
-    _, (own, _) = self._read(prompt, jnp.arange(length)[None], self._prompt_mask(length).T)
-    return cast(KeysValues, own)
-
-  def decode_step(
-    self, tokens: jax.Array, position: jax.Array, prompt: KeysValues, cache: KeysValues, index: jax.Array
-  ) -> tuple[jax.Array, KeysValues]:
-    mask = jnp.arange(cache.keys.shape[4]) <= index
-    (x, cache), _ = self._read(tokens, position[None, None], mask, prompt, cache, index)
-    return self.head(self.final_norm(x)), cache
+    x, turns = self.embed(prompt, jnp.arange(length)[None])
+    _, (own, _) = self.layers(x, turns, self._prompt_mask(length).T)
+    return own
 
   def __call__(self, row: encoding.Row) -> Output:
     batch, num_streams, length = row.segments.shape
@@ -230,15 +230,17 @@ class TransformerModule(nn.Module):
     tokens = jnp.concatenate([row.prompt, row.inputs.reshape(batch, -1, 2)], axis=1)
     of_prompt = jnp.broadcast_to(jnp.arange(num_prompt), (batch, num_prompt))
     positions = jnp.concatenate([of_prompt, row.positions.reshape(batch, -1)], axis=1)
+    x, turns = self.embed(tokens, positions)
     mask = attention.row_masks(self._prompt_mask(num_prompt), segment_mask(row.segments))
-    (x, _), (_, activations) = self._read(tokens, positions, mask)
+    itself = mask.streams[0, 0, -1, -1]  # of the last key and query: true, as every position attends to itself
+    x, (_, activations) = self.layers(x, *computed_once(itself, (turns, mask)))
 
     def of_streams(x: jax.Array) -> jax.Array:
       return x[..., num_prompt:, :].reshape(x.shape[:-2] + (num_streams, length, x.shape[-1]))
 
     residual, weights = (None, None) if activations is None else activations
     residual = None if residual is None else of_streams(residual)
-    return Output(self.head(self.final_norm(of_streams(x))), residual, weights)
+    return Output(self.logits(of_streams(x)), residual, weights)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:
@@ -276,29 +278,37 @@ def apply(config: Transformer, task: StarGraph, params: Any, row: encoding.Row, 
 def _for_decoding(config: Transformer, x: KeysValues) -> KeysValues:
   """Keys and values in the type in which a decoding step reads them: converted once, not at every step.
 
-  A CPU, whatever its units, has XLA widen bfloat16 where one query meets many keys: there float32 is kept.
+  Where one query meets many keys a CPU is no faster in bfloat16, if it multiplies it at all: there float32 is kept.
   """
   dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.dtype(config.matmul_dtype)
   return jax.tree.map(lambda a: a.astype(dtype), x)
 
 
-def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.Array) -> KeysValues:
+def read_prompt(config: Transformer, task: StarGraph, params: Any, prompt: jax.Array) -> LayersKeysValues:
   """Keys and values of the prompts [B, P, 2], for `decode_step`: computed once, shared by all rollouts of a graph."""
   module = TransformerModule(config, task)
-  return _for_decoding(config, cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt")))
+  own = _for_decoding(config, cast(KeysValues, module.apply({"params": params}, prompt, method="read_prompt")))
+  return tuple(KeysValues(*layer) for layer in zip(*own, strict=True))
 
 
-def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> KeysValues:
-  """Zeros [M, B, H, R, K, F] for R rollouts of K positions on each of B graphs."""
-  zeros = jnp.zeros((config.num_layers, batch, config.num_heads, num_streams, length, config.width // config.num_heads))
-  return _for_decoding(config, KeysValues(zeros, zeros))
+def empty_cache(config: Transformer, batch: int, num_streams: int, length: int) -> LayersKeysValues:
+  """Zeros [N, K, F] for R rollouts of K positions on each of B graphs."""
+  zeros = jnp.zeros((batch * config.num_heads * num_streams, length, config.width // config.num_heads))
+  return (_for_decoding(config, KeysValues(zeros, zeros)),) * config.num_layers
 
 
 def decode_step(
-  config: Transformer, task: StarGraph, params: Any, tokens: jax.Array, index: jax.Array, prompt: KeysValues,
-  cache: KeysValues,
-) -> tuple[jax.Array, KeysValues]:  # fmt: skip
+  config: Transformer, task: StarGraph, params: Any, tokens: jax.Array, index: jax.Array, prompt: LayersKeysValues,
+  cache: LayersKeysValues,
+) -> tuple[jax.Array, LayersKeysValues]:  # fmt: skip
   """Reads position `index` of every stream: tokens [B, R, 2] -> logits [B, R, V] and the cache with it added."""
   module = TransformerModule(config, task)
-  inputs = (tokens, encoding.prompt_length(task) + index, prompt, cache, index)
-  return cast(tuple[jax.Array, KeysValues], module.apply({"params": params}, *inputs, method="decode_step"))
+  position = (encoding.prompt_length(task) + index)[None, None]
+  x, turns = module.apply({"params": params}, tokens, position, method="embed")
+  turns = computed_once(index >= 0, turns)
+  added: list[KeysValues] = []
+  for i, (of_prompt, own) in enumerate(zip(prompt, cache, strict=True)):
+    layer = {"params": jax.tree.map(lambda a, i=i: a[i], params["layers"])}
+    x, with_position = cast(Any, Layer(config).apply(layer, x, turns, of_prompt, own, index, method="decode"))
+    added.append(with_position)
+  return cast(jax.Array, module.apply({"params": params}, x, method="logits")), tuple(added)

@@ -219,7 +219,7 @@ class CausalityTest(parameterized.TestCase):
     params = random_params(model, task)
 
     def outputs(p):  # of the last layer, [keys or values, B, P]
-      keys_values = jnp.stack([leaf[-1] for leaf in transformer.read_prompt(model, task, p, batch.prompt)])
+      keys_values = jnp.stack(transformer.read_prompt(model, task, p, batch.prompt)[-1])
       return jnp.einsum("kbhpf,hf->kbp", keys_values, jax.random.normal(jax.random.key(1), keys_values.shape[2::2]))
 
     num_rows, num_prompt = batch.prompt.shape[:2]
