@@ -29,8 +29,8 @@ from loopjax.star_graph import StarGraph
 # loop, and so does remat, where without one XLA would keep what is to be computed again.
 LAYERS_PER_ITERATION = 12
 
-# Of a prompt or of streams, one for every layer. Apart, not stacked: a product reads a whole array where it lies, but of
-# a part of one it reads a copy.
+# Of a prompt or of streams, one for every layer. Apart, not stacked: a product reads a whole array where it lies, but a
+# copy of a part of one.
 LayersKeysValues = tuple[KeysValues, ...]
 
 
