@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import attention
+from loopjax import attention, seeds
 from loopjax.attention import KeysValues
 
 B, H, R, L, K, F = 2, 3, 2, 5, 7, 4
@@ -40,7 +40,7 @@ def row(num_prompt: int):
 
 def plain(query, own, mask):
   """The same by `jax.nn.softmax`: mixed values and weights [..., L, K]."""
-  scores = jnp.einsum("bhrlf,bhrkf->bhrlk", query, own.keys) / F**0.5
+  scores = jnp.einsum("bhrlf,bhrkf->bhrlk", query, own.keys) / query.shape[-1] ** 0.5
   weights = jax.nn.softmax(jnp.where(jnp.swapaxes(mask, -1, -2)[:, None], scores, -jnp.inf))
   return jnp.einsum("bhrlk,bhrkf->bhrlf", weights, own.values), weights
 
@@ -95,6 +95,23 @@ class AttendTest(parameterized.TestCase):
       lambda *inputs: plain_row(*inputs, of_prompt, of_streams), query, own, cotangent=cotangent
     )
     self.assert_close(found, expected, 2e-6)
+
+  @parameterized.parameters((1, 1, 1, 2), (1, 5, 7, 16), (6, 64, 90, 16), (2, 3, 2, 1))
+  def test_bfloat16_products_are_ones_that_the_compiler_has_code_for(self, batch, length, num_keys, features):
+    """What XLA makes of a product depends on shapes and on options that others of these tests do without."""
+    rng = np.random.default_rng(0)
+    query, cotangent = normal(rng, batch, 1, 1, length, features), normal(rng, batch, 1, 1, length, features)
+    own = KeysValues(normal(rng, batch, 1, 1, num_keys, features), normal(rng, batch, 1, 1, num_keys, features))
+    mask = jnp.ones((1, 1, num_keys, length), bool)
+
+    def gradients(query, own):
+      mixed, pull = jax.vjp(lambda *inputs: attention.attend(jnp.dtype("bfloat16"), *inputs, mask), query, own)
+      return mixed, pull(cotangent)
+
+    found = jax.jit(gradients, compiler_options=seeds.compiler_options(brief=False))(query, own)
+    expected = with_gradients(lambda *inputs: plain(*inputs, mask)[0], query, own, cotangent=cotangent)
+    for a, b in zip(jax.tree.leaves(found), expected, strict=True):
+      np.testing.assert_allclose(a, b, atol=0.05 * max(1.0, np.abs(b).max()))
 
   def test_weights_are_those_of_a_plain_softmax(self):
     query, own, mask, _ = arguments()
