@@ -305,7 +305,7 @@ def decode_step(
   module = TransformerModule(config, task)
   position = (encoding.prompt_length(task) + index)[None, None]
   x, turns = module.apply({"params": params}, tokens, position, method="embed")
-  turns = computed_once(index >= 0, turns)
+  turns = computed_once(index >= 0, turns)  # else sine and cosine in all that reads them, for every feature anew
   added: list[KeysValues] = []
   for i, (of_prompt, own) in enumerate(zip(prompt, cache, strict=True)):
     layer = {"params": jax.tree.map(lambda a, i=i: a[i], params["layers"])}
