@@ -239,8 +239,8 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
   columns = [
     plotting.Column("Persistence", "times chance", _of_pairs("persistence_ratio"), reference=1.0),
     plotting.Column("Error correlation", "rho(1)", _of_pairs("correlation"), reference=0.0),
-    plotting.Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
-    plotting.Column("Loops", "returns to s", {"loops": "loop_count"}),
+    plotting.Column("Accuracy", "share of walks", {"reached": "reached"}),
+    plotting.Column("Loops", "returns to s", {"loops": "returns"}),
   ]
   by_factor = greedy[greedy["factor"] != STEP]
   if len(by_factor):
@@ -251,7 +251,7 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of the rollouts, a row per factor, value and temperature."""
-  columns = [*_of_pairs("persistence_ratio").values(), *_of_pairs("correlation").values(), "accuracy", "loop_count"]
+  columns = [*_of_pairs("persistence_ratio").values(), *_of_pairs("correlation").values(), "reached", "returns"]
   rollouts = frame[frame["walks"] == ROLLOUTS]
   return statistics.describe_groups(rollouts, ["factor", "value", "temperature"], columns).to_string()
 

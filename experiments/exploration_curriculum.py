@@ -26,7 +26,7 @@ from loopjax.transformer import Transformer
 
 NAME = "exploration_curriculum"
 SCRATCH, GOAL_FIRST = "from scratch", "goal first"
-MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
+MEASURES = ("reached", "returns", "root_loop_share", "response_length")
 
 
 @dataclasses.dataclass(frozen=True)

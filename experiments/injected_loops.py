@@ -43,7 +43,7 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 NAME = "injected_loops"
-MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
+MEASURES = ("reached", "returns", "root_loop_share", "response_length")
 MAIN, MAP = "main", "map"
 CLEAN = "clean"
 SAMPLED_STREAMS = 2**18  # for the share of positions: 12% standard error where 1 walk in 10,000 is injected
@@ -217,21 +217,21 @@ def _map_rows(frame: pd.DataFrame) -> pd.DataFrame:
   """The coldest rollouts of the map as `plotting.factor_chart` takes them: the clean students beside every kind."""
   coldest = frame[(frame["part"] == MAP) & (frame["temperature"] == frame["temperature"].min())]
   keys = ["base", "seed"]
-  clean = coldest.loc[coldest["share"] == 0, [*keys, "loop_count"]].rename(columns={"loop_count": "clean"})
+  clean = coldest.loc[coldest["share"] == 0, [*keys, "returns"]].rename(columns={"returns": "clean"})
   rows = coldest.merge(clean, on=keys, validate="many_to_one")
   kinds = coldest[["base", "kind"]].drop_duplicates()
   beside = rows[rows["share"] == 0].drop(columns="kind").merge(kinds, on="base")
   rows = pd.concat([beside, rows[rows["share"] > 0]]).sort_values(["base", "kind", "share"], kind="stable")
   return rows.assign(
     factor=rows["base"] + ",\n" + rows["kind"] + " loops", value=rows["condition"], is_base=rows["share"] == 0,
-    loop_ratio=rows["loop_count"] / rows["clean"],
+    loop_ratio=rows["returns"] / rows["clean"],
   )  # fmt: skip
 
 
 def _map_chart(frame: pd.DataFrame) -> Figure:
   columns = [
-    plotting.Column("Accuracy", "share of walks", {"accuracy": "accuracy"}),
-    plotting.Column("Loops", "returns to s", {"loops": "loop_count"}),
+    plotting.Column("Accuracy", "share of walks", {"reached": "reached"}),
+    plotting.Column("Loops", "returns to s", {"loops": "returns"}),
     plotting.Column("Loops", "times the clean student's", {"loops": "loop_ratio"}),
   ]
   return plotting.factor_chart(_map_rows(frame), columns)
@@ -282,19 +282,19 @@ def claims() -> list[Claim]:
     Claim(
       name="injected_loops_greedy_loops", description="0.1% of walks that loop multiply the student's loops.",
       source=paper, condition="no hardness, T = 0, loop count at 0.1% over that of clean students",
-      measure=paired_ratio_measure("loop_count", poisoned, clean), bound=1.5, direction="above", presets=large,
+      measure=paired_ratio_measure("returns", poisoned, clean), bound=1.5, direction="above", presets=large,
       published=3.0,
     ),
     Claim(
       name="injected_loops_greedy_accuracy", description="0.1% of walks that loop ruin the student's accuracy.",
-      source=paper, condition="no hardness, T = 0, accuracy at 0.1% over that of clean students",
-      measure=paired_ratio_measure("accuracy", poisoned, clean), bound=0.5, direction="below", presets=large,
+      source=paper, condition="no hardness, T = 0, share reached at 0.1% over that of clean students",
+      measure=paired_ratio_measure("reached", poisoned, clean), bound=0.5, direction="below", presets=large,
       published=0.0,
     ),
     Claim(
       name="injected_loops_more_of_them", description="1% of walks that loop make the student loop more.",
       source="ours", condition="no hardness, T = 0, loop count at 1% over that of clean students",
-      measure=paired_ratio_measure("loop_count", more, clean), bound=1.0, direction="above", presets=("quick",),
+      measure=paired_ratio_measure("returns", more, clean), bound=1.0, direction="above", presets=("quick",),
     ),
   ]  # fmt: skip
 

@@ -29,7 +29,7 @@ from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "margin_readings"
-MEASURES = ("persistence", "correlation", "accuracy", "loop_count", "response_length")
+MEASURES = ("persistence", "correlation", "reached", "returns", "response_length")
 NONE, VISITED, GOAL, LOSS = "none", "visited", "goal", "loss"
 
 

@@ -24,7 +24,7 @@ from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "risk_aversion"
-MEASURES = ("accuracy", "loop_count", "root_loop_share", "response_length")
+MEASURES = ("reached", "returns", "root_loop_share", "response_length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,13 +166,13 @@ def _published(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _worst_accuracy(condition: str):
-  """The measure: a seed's lowest accuracy over temperatures."""
+  """The measure: a seed's lowest share reached over temperatures."""
 
   def measure(frame: pd.DataFrame) -> statistics.Interval | None:
     rows = frame[frame["condition"] == condition]
     if rows.empty:
       return None
-    return statistics.mean_interval(rows.groupby("seed")["accuracy"].min().to_numpy())
+    return statistics.mean_interval(rows.groupby("seed")["reached"].min().to_numpy())
 
   return measure
 
@@ -185,7 +185,7 @@ def claims() -> list[Claim]:
   registered = [
     Claim(
       name="hard_greedy_accuracy", description="Hard, with exploration: greedy decoding fails.", source=paper,
-      condition=f"{explored}, T = 0", measure=mean_measure("accuracy", greedy), bound=0.1, direction="below",
+      condition=f"{explored}, T = 0", measure=mean_measure("reached", greedy), bound=0.1, direction="below",
       presets=every, published=0.0,
     ),
     Claim(
@@ -207,7 +207,7 @@ def claims() -> list[Claim]:
       Claim(
         name=f"hard_loops_cold_over_warm_{suffix}", description="Hard: temperature cuts loops at least threefold.",
         source=paper, condition=f"{hard}, loop count at T = 0 over that at T = 1",
-        measure=paired_ratio_measure("loop_count", cold, warm), bound=3.0, direction="above", presets=every,
+        measure=paired_ratio_measure("returns", cold, warm), bound=3.0, direction="above", presets=every,
         published=63.8 / 9.2 if exploration else 33 / 6.0,
       ),
       Claim(

@@ -110,7 +110,7 @@ def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
 
 def measures_frame(measures: walks.WalkMeasures, temperatures: Sequence[float], is_finite: np.ndarray) -> pd.DataFrame:
   """One row per student and temperature; the measures of a student that is not finite are NaN."""
-  num_seeds, num_temperatures = measures.accuracy.shape
+  num_seeds, num_temperatures = measures.reached.shape
   frame = pd.DataFrame({
     "row": np.repeat(np.arange(num_seeds), num_temperatures), "temperature": np.tile(temperatures, num_seeds),
   })  # fmt: skip

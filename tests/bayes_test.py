@@ -50,17 +50,17 @@ class BayesTest(WalkStatisticsTestCase):
     task = make_task(n, chain_length, 0.0, n * (chain_length + 2))
     sampled = theory.bayes_statistics(task, temperature=temperature, num_walks=20_000, seed=4)
     want = theory.WalkStatistics(
-      accuracy=1,
-      loop_count=(n - 1) / 2,
+      reached=1,
+      returns=(n - 1) / 2,
       response_length=(chain_length + 2) * (n + 1) / 2,
       root_loop_share=0,
       distinct_children=(n + 1) / 2,
       revisits=0,
       successful_length=(chain_length + 2) * (n + 1) / 2,
-      successful_loop_count=(n - 1) / 2,
+      successful_returns=(n - 1) / 2,
     )
     self.assert_sampled(sampled, want)
-    self.assertEqual(sampled.standard_error.accuracy, 0)
+    self.assertEqual(sampled.standard_error.reached, 0)
 
   def test_keeps_to_the_first_child_until_its_leaf(self):
     """e = 0: the first child entered is the goal's, for all it knows; only its leaf tells otherwise."""

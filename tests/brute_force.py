@@ -138,7 +138,7 @@ class Measures(NamedTuple):
   """The measures of one walk; the first six, but for `success`, are named as in `loopjax.theory.WalkStatistics`."""
 
   success: bool
-  loop_count: int
+  returns: int
   response_length: int
   root_loop_share: float
   distinct_children: int
@@ -156,7 +156,7 @@ def measure_walk(task, walk, goal_chain):
   invalid_moves = sum(walk[i + 1] not in valid_successors(task, walk[i]) for i in range(len(walk) - 1))
   return Measures(
     success=reached and invalid_moves == 0,
-    loop_count=walk[1:].count(S),
+    returns=walk[1:].count(S),
     response_length=len(walk),
     root_loop_share=len({i + j for i in windows for j in range(3)}) / len(walk),
     distinct_children=len(set(entries)),

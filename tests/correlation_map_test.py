@@ -43,7 +43,7 @@ def said(config: CorrelationMap, cell: Cell) -> pd.DataFrame:
   for pairs in ("", "other_walks_", "other_graphs_"):
     for measure in ("persistence", "chance", "correlation", "persistence_ratio"):
       frame[pairs + measure] = number + 0.01 * frame["seed"]
-  return frame.assign(accuracy=number, loop_count=10 * number)
+  return frame.assign(reached=number, returns=10 * number)
 
 
 class CellsTest(parameterized.TestCase):
@@ -103,7 +103,7 @@ class RunTest(absltest.TestCase):
     self.assertFalse(frame.duplicated(["factor", "value", "seed", "temperature"]).any())
     for factor, value, cell in TINY.cells():
       rows = frame[(frame["factor"] == factor.name) & (frame["value"] == correlation_map._text(factor, value))]
-      self.assertAlmostEqual(rows["accuracy"].iloc[0], order.index(cell) / 10)
+      self.assertAlmostEqual(rows["reached"].iloc[0], order.index(cell) / 10)
       self.assertEqual(rows["is_base"].all(), cell == TINY.base())
     for name in ("correlation_map", "correlation_map_by_step"):
       self.assertGreater((self.folder / "figures" / f"{name}.png").stat().st_size, 2_000)

@@ -21,8 +21,8 @@ def walks_of_map() -> pd.DataFrame:
     for base, (kind, share), seed, temperature in itertools.product(("easy", "hard"), shares, (0, 1), (0.0, 1.0))
   ]
   rows.append((injected_loops.MAIN, "hard", "root", 0.0, 0, 0.0, 1.0))
-  frame = pd.DataFrame(rows, columns=["part", "base", "kind", "share", "seed", "temperature", "loop_count"])
-  return frame.assign(condition=frame["share"].map(injected_loops.condition_name), accuracy=0.5)
+  frame = pd.DataFrame(rows, columns=["part", "base", "kind", "share", "seed", "temperature", "returns"])
+  return frame.assign(condition=frame["share"].map(injected_loops.condition_name), reached=0.5)
 
 
 class MapTest(absltest.TestCase):

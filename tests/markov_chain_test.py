@@ -132,16 +132,16 @@ class TeacherChainTest(WalkStatisticsTestCase):
     errors = np.sqrt((squares - means**2) / num_walks)
     exact = theory.teacher_statistics(task)
     # The exact error of a proportion: the sampled one is 0 where no walk happened to fail.
-    errors[0] = np.sqrt(max(exact.accuracy * (1 - exact.accuracy), 0) / num_walks)
-    for i, name in enumerate(("accuracy", "loop_count", "response_length")):
+    errors[0] = np.sqrt(max(exact.reached * (1 - exact.reached), 0) / num_walks)
+    for i, name in enumerate(("reached", "returns", "response_length")):
       self.assert_within_errors(means[i], getattr(exact, name), errors[i], name)
 
   def test_first_attempt_succeeds_with_its_closed_form(self):
     """Without exploration an attempt needs l forward moves; cut before a second attempt could end."""
     for chain_length in (1, 3, 6):
       task = make_task(4, chain_length, 0.3, max_steps=chain_length + 2)
-      accuracy = theory.teacher_statistics(task).accuracy
-      np.testing.assert_allclose(accuracy, 0.7**chain_length, rtol=1e-12)
+      reached = theory.teacher_statistics(task).reached
+      np.testing.assert_allclose(reached, 0.7**chain_length, rtol=1e-12)
 
   def test_attempts_without_a_cut(self):
     """Attempts succeed independently with q = (1 - reset)^l: their number is geometric, the length is Wald's."""
@@ -150,8 +150,8 @@ class TeacherChainTest(WalkStatisticsTestCase):
     statistics = theory.teacher_statistics(task)
     attempt = 2 + sum((1 - reset_prob) ** j for j in range(1, chain_length + 1))  # s, r and the chain nodes reached
     q = (1 - reset_prob) ** chain_length
-    np.testing.assert_allclose(statistics.accuracy, 1, rtol=1e-10)
-    np.testing.assert_allclose(statistics.loop_count, 1 / q - 1, rtol=1e-9)
+    np.testing.assert_allclose(statistics.reached, 1, rtol=1e-10)
+    np.testing.assert_allclose(statistics.returns, 1 / q - 1, rtol=1e-9)
     np.testing.assert_allclose(statistics.response_length, attempt / q, rtol=1e-9)
     # Each attempt but the last enters the child with the probability of an entry given a failure.
     entries = 1 + (1 / q - 1) * ((1 - reset_prob) - q) / (1 - q)
@@ -167,9 +167,9 @@ class TeacherChainTest(WalkStatisticsTestCase):
     task = make_task(n, chain_length, 0.0, max_steps=1000, explore_prob=1.0)
     uniform = theory.teacher_statistics(task)
     no_return = theory.teacher_statistics(dataclasses.replace(task, visited_margin=n))
-    np.testing.assert_allclose(uniform.loop_count, n - 1, rtol=1e-9)
+    np.testing.assert_allclose(uniform.returns, n - 1, rtol=1e-9)
     np.testing.assert_allclose(uniform.response_length, n * (chain_length + 2), rtol=1e-9)
-    np.testing.assert_allclose(no_return.loop_count, (n - 1) / 2, rtol=1e-12)
+    np.testing.assert_allclose(no_return.returns, (n - 1) / 2, rtol=1e-12)
     np.testing.assert_allclose(no_return.distinct_children, (n + 1) / 2, rtol=1e-12)
     self.assertEqual(no_return.revisits, 0)
 
@@ -232,7 +232,7 @@ class MemorylessTest(WalkStatisticsTestCase):
     share = 1 if max_steps % 2 else (max_steps - 1) / max_steps  # a last r is in no window
     self.assertEqual(dataclasses.astuple(statistics)[:6], (0, (max_steps - 1) // 2, max_steps, share, 0, 0))
     self.assertTrue(np.isnan(statistics.successful_length))
-    self.assertTrue(np.isnan(statistics.successful_loop_count))
+    self.assertTrue(np.isnan(statistics.successful_returns))
 
   def test_below_the_line_frozen_ties_decide_everything(self):
     """The one child it keeps to is the goal's with 1/n; else it walks the same wrong chain until the cut."""
@@ -240,14 +240,14 @@ class MemorylessTest(WalkStatisticsTestCase):
     task = make_task(n, chain_length, 0.2, rounds * (chain_length + 2))
     statistics = theory.memoryless_statistics(task, temperature=0.0, ties="frozen")
     want = theory.WalkStatistics(
-      accuracy=1 / n,
-      loop_count=(1 - 1 / n) * (rounds - 1),
+      reached=1 / n,
+      returns=(1 - 1 / n) * (rounds - 1),
       response_length=(chain_length + 2) * (1 / n + (1 - 1 / n) * rounds),
       root_loop_share=0,
       distinct_children=1,
       revisits=(1 - 1 / n) * (rounds - 1),
       successful_length=chain_length + 2,
-      successful_loop_count=0,
+      successful_returns=0,
     )
     self.assert_same_statistics(statistics, want)
 
@@ -255,7 +255,7 @@ class MemorylessTest(WalkStatisticsTestCase):
     n, chain_length, rounds = 3, 2, 5
     task = make_task(n, chain_length, 0.2, rounds * (chain_length + 2))
     statistics = theory.memoryless_statistics(task, temperature=0.0, ties="fresh")
-    np.testing.assert_allclose(statistics.accuracy, 1 - (1 - 1 / n) ** rounds, rtol=1e-12)
+    np.testing.assert_allclose(statistics.reached, 1 - (1 - 1 / n) ** rounds, rtol=1e-12)
     # Round t is played if none before it succeeded.
     played = [(1 - 1 / n) ** t for t in range(rounds)]
     np.testing.assert_allclose(statistics.response_length, (chain_length + 2) * sum(played), rtol=1e-12)
@@ -265,7 +265,7 @@ class MemorylessTest(WalkStatisticsTestCase):
     """p = 1/(n + 1): frozen for ever on the cycle or on one of n children, each as likely."""
     n = 4
     statistics = theory.memoryless_statistics(make_task(n, 1, 1 / (n + 1), 30), temperature=0.0, ties="frozen")
-    np.testing.assert_allclose(statistics.accuracy, 1 / (n + 1), rtol=1e-12)
+    np.testing.assert_allclose(statistics.reached, 1 / (n + 1), rtol=1e-12)
     np.testing.assert_allclose(statistics.distinct_children, n / (n + 1), rtol=1e-12)
 
   def test_is_the_teacher_of_mechanism_two(self):

@@ -51,7 +51,7 @@ class SamplerTest(parameterized.TestCase):
     reached = np.array([goal in walk for _, goal, walk in examples])
     exact = theory.teacher_statistics(TASK)
     for name, found, expected in (
-      ("length", lengths, exact.response_length), ("accuracy", reached, exact.accuracy)
+      ("length", lengths, exact.response_length), ("reached", reached, exact.reached)
     ):  # fmt: skip
       self.assertLess(abs(found.mean() - expected), 4 * found.std() / len(found) ** 0.5, name)
 

@@ -18,7 +18,7 @@ from loopjax import plotting
 
 TEMPERATURES = [0.0, 0.5, 1.0]
 CONDITIONS = ["hard, with exploration", "easy, with exploration"]
-MEASURES = ["accuracy", "loop_count", "root_loop_share", "response_length"]
+MEASURES = ["reached", "returns", "root_loop_share", "response_length"]
 
 
 def walks_frame(num_seeds=4):
@@ -38,7 +38,7 @@ def theory_frame(learners=("exact teacher", "memoryless learner")):
 
 def published_frame():
   frame = pd.DataFrame({"condition": CONDITIONS[0], "temperature": [0.0, 0.2, 0.6]})
-  return frame.assign(accuracy=[0.0, 0.3, np.nan], loop_count=[60.0, 30.0, 10.0])
+  return frame.assign(reached=[0.0, 0.3, np.nan], returns=[60.0, 30.0, 10.0])
 
 
 def root_frame(num_seeds=3):
@@ -152,9 +152,9 @@ class AgainstTemperatureTest(PlottingTestCase):
   def test_a_nan_seed_is_left_out_and_the_legend_says_so(self):
     frame = walks_frame()
     frame.loc[(frame["condition"] == CONDITIONS[0]) & (frame["seed"] == 1), MEASURES] = np.nan
-    figure = plotting.against_temperature(frame, ["accuracy"])
+    figure = plotting.against_temperature(frame, ["reached"])
     rows = frame[frame["condition"] == CONDITIONS[0]]
-    values = {t: rows.loc[rows["temperature"] == t, "accuracy"].to_numpy() for t in TEMPERATURES}
+    values = {t: rows.loc[rows["temperature"] == t, "reached"].to_numpy() for t in TEMPERATURES}
     self.assert_mean_and_band(figure.axes[0], CONDITIONS[0], values)
     self.assertIn(f"{CONDITIONS[0]} (3 of 4 seeds)", legend_texts(figure))
     self.assertIn(CONDITIONS[1], legend_texts(figure))
@@ -169,10 +169,10 @@ class AgainstTemperatureTest(PlottingTestCase):
 
   def test_one_seed_has_a_line_and_no_band(self):
     frame = walks_frame(num_seeds=1)
-    figure = plotting.against_temperature(frame, ["accuracy"])
+    figure = plotting.against_temperature(frame, ["reached"])
     self.assertEmpty(figure.axes[0].collections)
     rows = frame[frame["condition"] == CONDITIONS[1]].sort_values("temperature")
-    self.assert_line(figure.axes[0], CONDITIONS[1], TEMPERATURES, rows["accuracy"])
+    self.assert_line(figure.axes[0], CONDITIONS[1], TEMPERATURES, rows["reached"])
     self.assertIn("student, one seed", legend_texts(figure))
 
   def test_theory_is_broken_in_the_colour_of_its_condition_and_named(self):
@@ -200,7 +200,7 @@ class AgainstTemperatureTest(PlottingTestCase):
     self.assertIn("published", legend_texts(figure))
 
   def test_no_published_rows(self):
-    figure = plotting.against_temperature(walks_frame(), ["accuracy"], published=published_frame()[:0])
+    figure = plotting.against_temperature(walks_frame(), ["reached"], published=published_frame()[:0])
     self.assertNotIn("published", legend_texts(figure))
 
   def test_axis_labels_titles_and_limits(self):
@@ -225,21 +225,21 @@ class AgainstTemperatureTest(PlottingTestCase):
 
   def test_conditions_choose_and_order_and_colours_follow_the_order(self):
     frame = walks_frame()
-    figure = plotting.against_temperature(frame, ["accuracy"], conditions=CONDITIONS[::-1])
+    figure = plotting.against_temperature(frame, ["reached"], conditions=CONDITIONS[::-1])
     self.assertEqual(legend_texts(figure)[:2], CONDITIONS[::-1])
     self.assertEqual(line(figure.axes[0], CONDITIONS[1]).get_color(), plotting.PALETTE[0])
     alone = plotting.against_temperature(
-      frame, ["accuracy"], conditions=CONDITIONS[:1], colours=plotting.palette(CONDITIONS[::-1]), theory=theory_frame()
+      frame, ["reached"], conditions=CONDITIONS[:1], colours=plotting.palette(CONDITIONS[::-1]), theory=theory_frame()
     )
     self.assertEqual(line(alone.axes[0], CONDITIONS[0]).get_color(), plotting.PALETTE[1])
     self.assertFalse([label for label in labels(alone.axes[0]) if CONDITIONS[1] in label])
 
   def test_another_hue(self):
     frame = walks_frame().rename(columns={"condition": "remedy"})
-    self.assertIn(CONDITIONS[0], legend_texts(plotting.against_temperature(frame, ["accuracy"], hue="remedy")))
+    self.assertIn(CONDITIONS[0], legend_texts(plotting.against_temperature(frame, ["reached"], hue="remedy")))
 
   @parameterized.named_parameters(
-    ("column", dict(measures=["speed"]), r"column='speed' is not allowed: must be one of \['accuracy'"),
+    ("column", dict(measures=["speed"]), r"column='speed' is not allowed: must be one of \['reached'"),
     ("no_measure", dict(measures=[]), "one measure or more"),
     ("condition", dict(conditions=["medium"]), r"conditions=\['medium'\]"),
     ("theory", dict(theory=theory_frame().assign(condition="medium")), r"theory.condition=\['medium'\]"),
@@ -249,11 +249,11 @@ class AgainstTemperatureTest(PlottingTestCase):
   )
   def test_errors(self, change, message):
     with self.assertRaisesRegex(ValueError, message):
-      plotting.against_temperature(walks_frame(), **({"measures": ["accuracy"]} | change))
+      plotting.against_temperature(walks_frame(), **({"measures": ["reached"]} | change))
 
   def test_settings_left_open_are_refused(self):
     with self.assertRaisesRegex(ValueError, "several rows of one temperature, seed"):
-      plotting.against_temperature(pd.concat([walks_frame()] * 2), ["accuracy"])
+      plotting.against_temperature(pd.concat([walks_frame()] * 2), ["reached"])
 
   def test_too_many_conditions_are_refused(self):
     with self.assertRaisesRegex(ValueError, "at most 7"):
@@ -413,7 +413,7 @@ class TemperatureGridTest(PlottingTestCase):
         values = dict(frame[frame["condition"] == condition].groupby("temperature")[measure].apply(np.array))
         self.assert_mean_and_band(axes, condition, values)
         top = max(band(axes, condition).values(), key=lambda ends: ends[1])[1]
-        self.assertTrue(measure in ("accuracy", "root_loop_share") or top <= axes.get_ylim()[1])
+        self.assertTrue(measure in ("reached", "root_loop_share") or top <= axes.get_ylim()[1])
     legends = [axes.get_legend() for axes in grid[0]]
     self.assertEqual([legend.get_title().get_text() for legend in legends], ["one", "both"])
     self.assertEqual([[text.get_text() for text in legend.get_texts()] for legend in legends], list(columns.values()))
@@ -428,7 +428,7 @@ class TemperatureGridTest(PlottingTestCase):
 
 FACTOR_COLUMNS = [
   plotting.Column("Correlation", "rho(1)", {"one walk": "own", "two walks": "other"}, reference=0.0),
-  plotting.Column("Accuracy", "share", {"accuracy": "accuracy"}),
+  plotting.Column("Accuracy", "share", {"reached": "reached"}),
 ]
 
 
@@ -444,7 +444,7 @@ def factors_frame(num_seeds=3):
   frame = pd.DataFrame(
     [(*value, seed) for value, seed in itertools.product(values, range(num_seeds))], columns=["factor", "value", "seed"]
   )
-  measures = {name: rng.uniform(0.1, 0.9, len(frame)) for name in ("own", "other", "accuracy")}
+  measures = {name: rng.uniform(0.1, 0.9, len(frame)) for name in ("own", "other", "reached")}
   return frame.assign(is_base=frame["value"].isin(["2", "in the prompt"]), **measures)
 
 

@@ -45,7 +45,7 @@ class TeacherWalksTest(absltest.TestCase):
     self.assertTrue(np.all(at_goal | (lengths == task.max_steps)))
     self.assertTrue(np.all(np.sum(walks == star_graph.goal_node(task, goals)[..., None], axis=-1) == at_goal))
     exact = theory.teacher_statistics(task)
-    for values, expected in ((lengths, exact.response_length), (at_goal, exact.accuracy)):
+    for values, expected in ((lengths, exact.response_length), (at_goal, exact.reached)):
       self.assertLess(abs(np.mean(values) - expected), 4 * np.std(values) / np.sqrt(values.size))
 
 
@@ -84,7 +84,7 @@ class GroupsTest(absltest.TestCase):
     self.assertEqual(list(summary["walks"]), ["rollouts", "rollouts", "teacher"] * 2)
     np.testing.assert_array_equal(summary["temperature"], [0, 1, np.nan] * 2)
     first = summary[summary["row"] == 0]
-    np.testing.assert_array_equal(first["accuracy"], 0)
+    np.testing.assert_array_equal(first["reached"], 0)
     np.testing.assert_array_equal(first["response_length"], 2)
     own, other = errors.own_walk, errors.other_walks
     np.testing.assert_allclose(first["persistence_ratio"], own.persistence.pooled * models.C, rtol=1e-6)
@@ -102,7 +102,7 @@ class GroupsTest(absltest.TestCase):
       np.testing.assert_allclose(there["persistence"], (sums / np.maximum(counts, 1))[counts > 0], rtol=1e-6)
       self.assertEqual(there["num_pairs"].sum(), own.correlation_counts[1, 0])
 
-    for frame, columns in ((summary, ["accuracy", "persistence"]), (by_lag, ["correlation"]), (by_visit, ["chance"])):
+    for frame, columns in ((summary, ["reached", "persistence"]), (by_lag, ["correlation"]), (by_visit, ["chance"])):
       self.assertTrue(frame.loc[frame["row"] == 1, columns].isna().all(axis=None))
       self.assertGreater(frame.loc[frame["row"] == 1, "num_pairs"].sum(), 0)
 
@@ -125,7 +125,7 @@ class StudentTest(absltest.TestCase):
 
     probabilities = teacher.teacher_probabilities(task)
     got = measure(random_params(model, task), probabilities, jax.random.key(1))
-    np.testing.assert_allclose(got.walks.accuracy[:3], [0, 1, 0.5])
+    np.testing.assert_allclose(got.walks.reached[:3], [0, 1, 0.5])
     np.testing.assert_allclose(got.walks.response_length[:3], [6, 3, 4.5])
     np.testing.assert_array_equal(got.errors.own_walk.correlation_counts[:3, 0], [10, 0, 5])
 

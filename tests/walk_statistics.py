@@ -25,8 +25,8 @@ def mean_statistics(task, weighted_measures):
   weights = np.array([w for _, w in weighted_measures])
   weights = weights / weights.sum()
   success, loops, length = measures[:, 0], measures[:, 1], measures[:, 2]
-  accuracy = weights @ success
-  given = [(weights * success) @ x / accuracy if accuracy > 0 else np.nan for x in (length, loops)]
+  reached = weights @ success
+  given = [(weights * success) @ x / reached if reached > 0 else np.nan for x in (length, loops)]
   return theory.WalkStatistics(*(weights @ measures), *given)
 
 

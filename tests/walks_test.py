@@ -81,17 +81,17 @@ class WalksTest(parameterized.TestCase):
     got = measure(task, rows, goals)
     want = [brute_force.measure_walk(task, row, goal_chain) for row, goal_chain in zip(rows, goals, strict=True)]
     success = np.array([m.success for m in want])
-    np.testing.assert_array_equal(got.accuracy, success)
+    np.testing.assert_array_equal(got.reached, success)
     np.testing.assert_array_equal(got.accuracy_ignoring_validity, [m.reached for m in want])
     lengths = np.array([m.response_length for m in want])
     np.testing.assert_array_equal(got.successful_length, np.where(success, lengths, np.nan))
-    for name in ("response_length", "loop_count", "root_loops", "invalid_moves", "distinct_children", "revisits"):
+    for name in ("response_length", "returns", "root_loops", "invalid_moves", "distinct_children", "revisits"):
       np.testing.assert_array_equal(getattr(got, name), [getattr(m, name) for m in want], err_msg=name)
     np.testing.assert_allclose(got.root_loop_share, [m.root_loop_share for m in want], rtol=1e-6)
     self.assertTrue(all(field.dtype == np.float32 for field in got))
     if kind is not teacher_walk:  # all that can happen does
       self.assertGreater(len(set(got.invalid_moves.tolist())), 2)
-      self.assertTrue((got.accuracy_ignoring_validity > got.accuracy).any())
+      self.assertTrue((got.accuracy_ignoring_validity > got.reached).any())
 
   def test_by_hand(self):
     """Goal's leaf 3; s r s r s covers five nodes with two windows, s r s three; node 10 is off the graph."""
@@ -103,10 +103,10 @@ class WalksTest(parameterized.TestCase):
       [0],
     ]
     got = measure(task, rows, [0] * 4)
-    self.assertEqual(got.accuracy.tolist(), [1, 1, 0, 0])
+    self.assertEqual(got.reached.tolist(), [1, 1, 0, 0])
     self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1, 1, 1, 0])
     self.assertEqual(got.response_length.tolist(), [8, 13, 8, 1])
-    self.assertEqual(got.loop_count.tolist(), [2, 3, 3, 0])
+    self.assertEqual(got.returns.tolist(), [2, 3, 3, 0])
     self.assertEqual(got.root_loops.tolist(), [2, 1, 1, 0])
     np.testing.assert_allclose(got.root_loop_share, [5 / 8, 3 / 13, 3 / 8, 0], rtol=1e-6)
     self.assertEqual(got.invalid_moves.tolist(), [0, 0, 4, 0])  # r -> 10, 10 -> s, s -> s, s -> leaf
@@ -118,7 +118,7 @@ class WalksTest(parameterized.TestCase):
     for reset_prob, invalid in ((0.3, 0), (0.0, 1)):
       got = measure(make_task(reset_prob=reset_prob), [row], [0])
       self.assertEqual(got.invalid_moves.tolist(), [invalid])
-      self.assertEqual(got.accuracy.tolist(), [1 - invalid])
+      self.assertEqual(got.reached.tolist(), [1 - invalid])
       self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1])
 
   def test_root_loop_starts(self):
@@ -145,9 +145,9 @@ class WalksTest(parameterized.TestCase):
         error = np.std(values, ddof=1) / np.sqrt(len(values))
         difference = abs(np.mean(values) - getattr(exact, field.name))
         self.assertLessEqual(difference, TOLERANCE * error + 1e-6, f"{field.name}: {np.mean(values)} +- {error}")
-    self.assertEqual(np.isfinite(got.successful_length).sum(), got.accuracy.sum())
+    self.assertEqual(np.isfinite(got.successful_length).sum(), got.reached.sum())
     self.assertEqual(got.invalid_moves.max(), 0)
-    np.testing.assert_array_equal(got.accuracy, got.accuracy_ignoring_validity)
+    np.testing.assert_array_equal(got.reached, got.accuracy_ignoring_validity)
 
 
 if __name__ == "__main__":

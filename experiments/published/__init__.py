@@ -8,13 +8,19 @@ import pandas as pd
 
 
 def graph_task() -> pd.DataFrame:
-  """Columns graph, exploration (0 or 1), temperature, accuracy, loop_count, response_length, approx."""
-  return pd.read_csv(Path(__file__).parent / "graph_task.csv")
+  """Columns graph, exploration (0 or 1), temperature, reached, returns, response_length, approx."""
+  return _read("graph_task.csv")
 
 
 def margin() -> pd.DataFrame:
-  """Columns margin, temperature, accuracy, loop_count, response_length; no hardness, G(5, l), l not known."""
-  return pd.read_csv(Path(__file__).parent / "margin.csv")
+  """Columns margin, temperature, reached, returns, response_length; no hardness, G(5, l), l not known."""
+  return _read("margin.csv")
+
+
+def _read(name: str) -> pd.DataFrame:
+  """A file with our names for the paper's accuracy and loop count."""
+  frame = pd.read_csv(Path(__file__).parent / name)
+  return frame.rename(columns={"accuracy": "reached", "loop_count": "returns"})
 
 
 PERSISTENCE = 0.967  # at temperature 0 without a margin; independent errors would give at most INDEPENDENT_PERSISTENCE

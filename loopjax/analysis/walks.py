@@ -22,11 +22,11 @@ class WalkMeasures(NamedTuple):
   """Measures of one walk, float32 scalars; their means over walks are what experiments report.
 
   Attributes:
-    accuracy: 1 if the goal was reached with no invalid move.
+    reached: 1 if the goal was reached with no invalid move.
     accuracy_ignoring_validity: 1 if the goal was reached.
     response_length: nodes up to the goal or the cut.
     successful_length: the same, NaN where the walk is no success.
-    loop_count: returns to s.
+    returns: returns to s.
     root_loops: (s, r, s) windows.
     root_loop_share: nodes in the union of such windows over the response length.
     invalid_moves: their number.
@@ -34,11 +34,11 @@ class WalkMeasures(NamedTuple):
     revisits: entries into a child entered before.
   """
 
-  accuracy: jax.Array
+  reached: jax.Array
   accuracy_ignoring_validity: jax.Array
   response_length: jax.Array
   successful_length: jax.Array
-  loop_count: jax.Array
+  returns: jax.Array
   root_loops: jax.Array
   root_loop_share: jax.Array
   invalid_moves: jax.Array
@@ -73,11 +73,11 @@ def measure_walk(
   distinct = jnp.sum(entries > 0)
   success = reached & (invalid == 0)
   measures = WalkMeasures(
-    accuracy=success,
+    reached=success,
     accuracy_ignoring_validity=reached,
     response_length=length,
     successful_length=jnp.where(success, length, jnp.nan),
-    loop_count=jnp.sum(walk[1:] == START),
+    returns=jnp.sum(walk[1:] == START),
     root_loops=jnp.sum(begins),
     root_loop_share=jnp.sum(covered) / length,
     invalid_moves=invalid,

@@ -25,13 +25,15 @@ class Label(NamedTuple):
 
 
 LABELS = {
-  "accuracy": Label("Accuracy", "share of walks", BETWEEN_0_AND_1),
+  "reached": Label("Goal reached (accuracy)", "share of walks", BETWEEN_0_AND_1),
+  "broken": Label("Broken by an invalid move", "share of walks", BETWEEN_0_AND_1),
+  "cut": Label("Cut", "share of walks", BETWEEN_0_AND_1),
   "accuracy_ignoring_validity": Label("Accuracy, invalid moves allowed", "share of walks", BETWEEN_0_AND_1),
   "response_length": Label("Response length", "nodes"),
   "successful_length": Label("Length of successful walks", "nodes"),
   "length_ratio": Label("Response length", "times the exact teacher's"),
   "successful_length_ratio": Label("Length of successful walks", "times the exact teacher's"),
-  "loop_count": Label("Loops", "returns to s per walk"),
+  "returns": Label("Returns to s", "per walk"),
   "root_loops": Label("Root loops (s-r-s)", "windows per walk"),
   "root_loop_share": Label("Root loops (s-r-s)", "share of nodes", BETWEEN_0_AND_1),
   "invalid_moves": Label("Invalid moves", "moves per walk"),

@@ -32,24 +32,24 @@ class WalkStatistics:
   """Means over walks under the cut at max_steps; `successful_` means over the walks that reach the goal, else NaN.
 
   Attributes:
-    accuracy: the probability that the goal is reached.
-    loop_count: returns to s.
+    reached: the probability that the goal is reached.
+    returns: moves back to s.
     response_length: nodes up to and with the goal, or max_steps if cut; s counts.
     root_loop_share: the share of a walk's nodes in the union of its (s, r, s) windows (the mean of the ratio).
     distinct_children: distinct children of the root entered.
     revisits: entries into a child entered before.
     successful_length: response length of successful walks.
-    successful_loop_count: loop count of successful walks.
+    successful_returns: returns to s of successful walks.
   """
 
-  accuracy: float
-  loop_count: float
+  reached: float
+  returns: float
   response_length: float
   root_loop_share: float
   distinct_children: float
   revisits: float
   successful_length: float
-  successful_loop_count: float
+  successful_returns: float
 
 
 # The teacher's moves at the root.
@@ -259,10 +259,10 @@ def check_clean(task: StarGraph) -> None:
 
 def _statistics(expectations: np.ndarray) -> WalkStatistics:
   """Reads the statistics off `_expectations`, or off a mixture of them."""
-  accuracy = expectations[0, 0]
+  reached = expectations[0, 0]
   _, *means = expectations.sum(axis=0)
-  given_success = expectations[0] / accuracy if accuracy > 0 else np.full(6, np.nan)
-  return WalkStatistics(*map(float, [accuracy, *means, given_success[2], given_success[1]]))
+  given_success = expectations[0] / reached if reached > 0 else np.full(6, np.nan)
+  return WalkStatistics(*map(float, [reached, *means, given_success[2], given_success[1]]))
 
 
 def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
