@@ -208,7 +208,7 @@ class AgainstTemperatureTest(PlottingTestCase):
     self.assertEqual([axes.get_xlabel() for axes in figure.axes], ["temperature"] * 4)
     units = ["share of walks", "returns to s per walk", "share of nodes", "nodes"]
     self.assertEqual([axes.get_ylabel() for axes in figure.axes], units)
-    titles = ["Accuracy", "Loops", "Root loops (s-r-s)", "Response length"]
+    titles = ["Goal reached (accuracy)", "Loops", "Root loops (s-r-s)", "Response length"]
     self.assertEqual([axes.get_title() for axes in figure.axes], titles)
     self.assertEqual(figure.legends[0].get_title().get_text(), "Walks")
     np.testing.assert_allclose(figure.axes[0].get_ylim(), [-0.04, 1.04])
@@ -428,7 +428,7 @@ class TemperatureGridTest(PlottingTestCase):
 
 FACTOR_COLUMNS = [
   plotting.Column("Correlation", "rho(1)", {"one walk": "own", "two walks": "other"}, reference=0.0),
-  plotting.Column("Accuracy", "share", {"reached": "reached"}),
+  plotting.Column("Goal reached (accuracy)", "share", {"reached": "reached"}),
 ]
 
 
@@ -530,7 +530,7 @@ class SaveTest(PlottingTestCase):
     plotting.save(self.figure(), self.folder / "walks")
     root = ElementTree.parse(self.folder / "walks.svg").getroot()
     texts = ["".join(x.itertext()).strip() for x in root.iter("{http://www.w3.org/2000/svg}text")]
-    self.assertContainsSubset(["Accuracy", "returns to s per walk", "exact teacher", *CONDITIONS], texts)
+    self.assertContainsSubset(["Goal reached (accuracy)", "returns to s per walk", "exact teacher", *CONDITIONS], texts)
     self.assertNotIn("<dc:date>", (self.folder / "walks.svg").read_text())
 
   def test_the_same_bytes_again(self):
