@@ -1,30 +1,35 @@
 """Risk aversion (arXiv 2512.12895): walks of students on an easy and a hard star graph against temperature.
 
 Four conditions, {easy, hard} x {without, with exploration}: on the hard graph a student cannot tell the goal's child
-from its look-alikes, smears its probability over them, and the easy cyclic action, back to s, wins the argmax.
+from its look-alikes, smears its probability over them, and the easy cyclic action, back to s, wins the argmax. The
+exact form of that student is the memoryless learner of Proposition 1; the claims stand between it and the exact teacher.
 
-  python -m experiments.risk_aversion --output_dir=/tmp/risk_aversion --config.num_seeds=4
+  python -m experiments.risk_aversion --output_dir=/tmp/risk_aversion --config.num_seeds=6
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 
 from experiments import binary, exact, published
-from loopjax import evaluation, files, plotting, results, seeds, statistics, students, teacher, training
-from loopjax.claims import Claim, mean_measure, paired_ratio_measure
+from experiments.fit import FREE, LEGAL, fit_for, with_losses
+from loopjax import decoding, evaluation, fitness, plotting, results, seeds, statistics, teacher, theory, training
+from loopjax.claims import Claim, halfway, ratio_measure, value_measure, worst_measure
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
+from loopjax.students import Obtain, Students, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "risk_aversion"
-MEASURES = ("reached", "returns", "root_loop_share", "response_length")
+MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,8 @@ class RiskAversion:
     hard: the hard task, likewise.
     model: the students' architecture.
     training: how they are trained.
+    easy_goal_first: whether easy students with exploration begin with the parameters of those without: exploration
+      hides the goal from a small student that has not found it yet (docs/learning.md).
     temperatures: of the rollouts.
     num_seeds: students per condition.
     first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
@@ -46,8 +53,9 @@ class RiskAversion:
   hard: StarGraph = StarGraph(chain_length=5, explore_prob=0.5, max_steps=64)
   model: Transformer = Transformer()
   training: Training = Training()
+  easy_goal_first: bool = False
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-  num_seeds: int = 4
+  num_seeds: int = 6
   first_seed: int = 0
   num_graphs: int = 256
 
@@ -55,6 +63,9 @@ class RiskAversion:
     seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    for name in ("easy", "hard"):
+      explore = getattr(self, name).explore_prob
+      require(explore > 0, f"{name}.explore_prob", explore, "above 0: the condition without exploration comes beside")
     for tasks in self.tasks().values():
       for task in tasks:
         task.check_prefers_forward()
@@ -72,86 +83,105 @@ def condition_name(hardness: str, exploration: bool) -> str:
 
 
 def _theory_rows(config: RiskAversion) -> pd.DataFrame:
-  """The exact teacher's walks: one row per condition and temperature."""
+  """The exact teacher's and the memoryless learner's walks: one row per learner, condition and temperature."""
   tasks = {
     condition_name(hardness, bool(exploration)): task
     for hardness, both in config.tasks().items()
     for exploration, task in enumerate(both)
   }
-  return exact.teacher_rows(tasks, config.temperatures)
-
-
-def _label(config: RiskAversion, hardness: str, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with condition, graph, explore_prob and seed in place of the student's row."""
-  tasks = config.tasks()[hardness]
-  task_index, seed = students.rows_of(len(tasks), seeds.block(config.first_seed, config.num_seeds))
-  row = frame["row"].to_numpy()
-  labels = pd.DataFrame(
-    {
-      "condition": [condition_name(hardness, bool(index)) for index in task_index[row]],
-      "graph": f"G({tasks[0].num_chains},{tasks[0].chain_length})",
-      "explore_prob": np.array([task.explore_prob for task in tasks])[task_index[row]],
-      "seed": seed[row],
-    }
-  )
-  return pd.concat([labels, frame.drop(columns="row").reset_index(drop=True)], axis=1)
+  hard = {name: task for name, task in tasks.items() if name.startswith("hard")}
+  return pd.concat([
+    exact.teacher_rows(tasks, config.temperatures), exact.memoryless_rows(hard, config.temperatures),
+  ], ignore_index=True)  # fmt: skip
 
 
 def _report_positions(config: RiskAversion, hardness: str) -> None:
   """Prints how the trained positions spread over the walk: late positions are seldom trained."""
   tasks = config.tasks()[hardness]
-  objective = training.teacher_forcing(tasks[0], config.model, config.training)
   histogram = jax.jit(
-    lambda p: training.position_histogram(tasks[0], objective, jax.random.key(0), p, rows=1_024),
+    lambda state: training.position_histogram(tasks[0], config.training, jax.random.key(0), state, rows=1_024),
     compiler_options=seeds.compiler_options(brief=True),
   )
   for index, task in enumerate(tasks):
-    cumulative = np.cumsum(histogram(teacher.teacher_probabilities(task)))
+    cumulative = np.cumsum(histogram(training.task_state(task, config.training)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
     print(f"{condition_name(hardness, bool(index))}: of the trained walk positions {reached}")
 
 
-def _run_hardness(config: RiskAversion, hardness: str, output_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-  """Trains and walks the students of one graph, without and with exploration in one program; results and history."""
-  tasks, mesh = config.tasks()[hardness], seeds.device_mesh()
-  _report_positions(config, hardness)
-  trained = students.train_students(
-    tasks, config.model, config.training, seeds.block(config.first_seed, config.num_seeds), mesh,
-    folder=output_dir / "checkpoints" / f"{NAME}_{hardness}", description=f"{NAME}, {hardness}",
-  )  # fmt: skip
-  frame = evaluation.evaluate_students(
-    tasks[0], config.model, trained.state, trained.is_finite, mesh,
-    temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
-  )  # fmt: skip
-  return _label(config, hardness, frame), _label(config, hardness, trained.history)
+def _groups(config: RiskAversion, obtain: Obtain) -> list[tuple[str, list[bool], Students]]:
+  """Groups of students: their hardness, whether with exploration for each of their tasks, and themselves."""
+  numbers, groups = seeds.block(config.first_seed, config.num_seeds), []
+  for hardness, (plain, explored) in config.tasks().items():
+    _report_positions(config, hardness)
+    name = f"{NAME}_{hardness}"
+    if hardness == "hard" or not config.easy_goal_first:
+      together = obtain(name, [plain, explored], config.model, config.training, numbers)
+      groups.append((hardness, [False, True], together))
+    else:
+      first = obtain(name, [plain], config.model, config.training, numbers)
+      then = obtain(
+        f"{name}_goal_first", [explored], config.model, config.training, numbers, params=first.state.params
+      )
+      groups += [(hardness, [False], first), (hardness, [True], then)]
+  return groups
 
 
-def compute(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
-  """One row per condition, seed and temperature, with the exact teacher's length at that temperature beside."""
-  parts, histories = zip(*(_run_hardness(config, hardness, output_dir) for hardness in config.tasks()), strict=True)
-  history = pd.concat(histories, ignore_index=True)
-  files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
+def _label(hardness: str, exploration: list[bool], group: Students, frame: pd.DataFrame) -> pd.DataFrame:
+  """The frame with condition, graph, explore_prob and seed in place of the student's row."""
+  return group.label(frame, {
+    "condition": [condition_name(hardness, explores) for explores in exploration],
+    "graph": [f"G({task.num_chains},{task.chain_length})" for task in group.tasks],
+    "explore_prob": [task.explore_prob for task in group.tasks],
+  })  # fmt: skip
 
-  lengths = _theory_rows(config)[["condition", "temperature", "response_length", "successful_length"]]
+
+def evaluate_walks(config: Any, group: Students, obtain: Obtain) -> pd.DataFrame:
+  """Walk measures of a group, free and with invalid moves masked (column decoding), and losses beside."""
+  kinds = {FREE: (), LEGAL: (decoding.legal_moves(teacher.sizes_of(group.tasks[0])),)}
+  walks = [
+    evaluation.evaluate_students(
+      group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0, processors=processors
+    ).assign(decoding=kind)
+    for kind, processors in kinds.items()
+  ]
+  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  return with_losses(pd.concat(walks, ignore_index=True), losses)
+
+
+def measure(config: RiskAversion, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables: `risk_aversion`, a row per condition, seed, decoding and temperature, with the exact teacher's length
+  beside; and the history of training."""
+  frames, histories = [], []
+  for hardness, exploration, group in _groups(config, obtain):
+    frames.append(_label(hardness, exploration, group, evaluate_walks(config, group, obtain)))
+    histories.append(_label(hardness, exploration, group, group.history))
+  lengths = _theory_rows(config).query("learner == 'exact teacher'")
+  lengths = lengths[["condition", "temperature", "response_length", "successful_length"]]
   lengths = lengths.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")
-  frame = pd.concat(parts, ignore_index=True).merge(lengths, on=["condition", "temperature"], validate="many_to_one")
+  frame = pd.concat(frames, ignore_index=True).merge(lengths, on=["condition", "temperature"], validate="many_to_one")
   frame["length_ratio"] = frame["response_length"] / frame["teacher_response_length"]
   frame["successful_length_ratio"] = frame["successful_length"] / frame["teacher_successful_length"]
-  return frame
+  return {NAME: frame, f"{NAME}_history": pd.concat(histories, ignore_index=True)}
 
 
 def table(frame: pd.DataFrame) -> str:
-  """Mean and 95% interval over seeds of every measure, a row per condition and temperature."""
-  return statistics.describe_groups(frame, ["condition", "temperature"], [*MEASURES, "length_ratio"]).to_string()
+  """Mean and 95% interval over seeds of every measure, a row per condition, decoding and temperature."""
+  keys = ["condition", "decoding", "temperature"]
+  return statistics.describe_groups(frame, keys, [*MEASURES, "length_ratio", "loss_above_memoryless"]).to_string()
 
 
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
-  figure = plotting.against_temperature(frame, MEASURES, theory=_theory_rows(config), published=_published(frame))
-  plotting.save(figure, output_dir / "figures" / NAME)
-  history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
+  tables = results.compute_once(
+    output_dir, NAME, config, lambda: measure(config, Trainer(output_dir / "checkpoints", seeds.device_mesh()))
+  )
+  frame = tables[NAME]
+  for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
+    rows = frame[frame["decoding"] == kind]
+    shown = _published(rows) if kind == FREE else None
+    figure = plotting.against_temperature(rows, MEASURES, theory=_theory_rows(config), published=shown)
+    plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
   print(table(frame))
   return frame
 
@@ -165,59 +195,80 @@ def _published(frame: pd.DataFrame) -> pd.DataFrame:
   return points.assign(condition=names)
 
 
-def _worst_accuracy(condition: str):
-  """The measure: a seed's lowest share reached over temperatures."""
-
-  def measure(frame: pd.DataFrame) -> statistics.Interval | None:
-    rows = frame[frame["condition"] == condition]
-    if rows.empty:
-      return None
-    return statistics.mean_interval(rows.groupby("seed")["reached"].min().to_numpy())
-
-  return measure
+_NOT_RISK_AVERSE = ("untrained", "exact teacher", "independent errors", "standing preference")
+_PAPER, _LARGE, _EVERY = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
 
 
-def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at any size."""
-  paper, large, every = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
+def claims(config: RiskAversion) -> list[Claim]:
+  """What is asserted of this experiment, at its graphs and cut.
+
+  The bound of an effect lies halfway between what it is without the mechanism and what the memoryless learner has.
+  """
   explored = condition_name("hard", True)
-  greedy = {"condition": explored, "temperature": 0.0}
+  greedy = {"condition": explored, "decoding": FREE, "temperature": 0.0}
+  teacher_walks = theory.teacher_statistics(config.hard, temperature=0.0)
+  memoryless = theory.memoryless_statistics(config.hard, temperature=0.0)
+  common: dict[str, Any] = dict(
+    source=_PAPER, direction="above", presets=_EVERY, family="risk aversion", must_not_hold=_NOT_RISK_AVERSE,
+    fitness=fit_for("memoryless", greedy),
+  )  # fmt: skip
+  null, predicted = 1 - teacher_walks.reached, 1 - memoryless.reached
   registered = [
     Claim(
-      name="hard_greedy_accuracy", description="Hard, with exploration: greedy decoding fails.", source=paper,
-      condition=f"{explored}, T = 0", measure=mean_measure("reached", greedy), bound=0.1, direction="below",
-      presets=every, published=0.0,
+      name="hard_greedy_cut", description="Hard, with exploration: greedy walks do not find the goal until the cut.",
+      condition=f"{explored}, T = 0: share of walks that are cut", measure=value_measure("cut", greedy),
+      null=null, predicted=predicted, bound=halfway(null, predicted), **common,
     ),
     Claim(
-      name="hard_greedy_root_loops", description="Hard, with exploration: most nodes lie in s-r-s loops.",
-      source=paper, condition=f"{explored}, T = 0", measure=mean_measure("root_loop_share", greedy), bound=0.5,
-      direction="above", presets=every,
+      name="hard_greedy_root_loops", description="Hard, with exploration: greedy walks lie in s-r-s loops.",
+      condition=f"{explored}, T = 0: share of nodes in s-r-s loops", measure=value_measure("root_loop_share", greedy),
+      null=teacher_walks.root_loop_share, predicted=memoryless.root_loop_share,
+      bound=halfway(teacher_walks.root_loop_share, memoryless.root_loop_share), **common,
     ),
   ]  # fmt: skip
   for exploration in (False, True):
-    easy, hard = condition_name("easy", exploration), condition_name("hard", exploration)
-    suffix = "with_exploration" if exploration else "without_exploration"
-    cold, warm = {"condition": hard, "temperature": 0.0}, {"condition": hard, "temperature": 1.0}
-    registered += [
-      Claim(
-        name=f"easy_accuracy_{suffix}", description="Easy: accurate at every temperature.", source=paper,
-        condition=f"{easy}, worst T of each seed", measure=_worst_accuracy(easy), bound=0.95, direction="above",
-        presets=large, published=0.98,
-      ),
-      Claim(
-        name=f"hard_loops_cold_over_warm_{suffix}", description="Hard: temperature cuts loops at least threefold.",
-        source=paper, condition=f"{hard}, loop count at T = 0 over that at T = 1",
-        measure=paired_ratio_measure("returns", cold, warm), bound=3.0, direction="above", presets=every,
-        published=63.8 / 9.2 if exploration else 33 / 6.0,
-      ),
-      Claim(
-        name=f"hard_warm_length_over_teacher_{suffix}",
-        description="Hard: temperature is no substitute for learning; walks stay longer than the teacher's.",
-        source=paper, condition=f"{hard}, T = 1, over the exact teacher's length",
-        measure=mean_measure("length_ratio", warm), bound=1.2, direction="above", presets=every,
-      ),
-    ]  # fmt: skip
+    registered += _claims_of(config, exploration)
   return registered
+
+
+def _claims_of(config: RiskAversion, exploration: bool) -> list[Claim]:
+  """The claims made with exploration and without."""
+  easy, hard = condition_name("easy", exploration), condition_name("hard", exploration)
+  suffix = "with_exploration" if exploration else "without_exploration"
+  cold, warm = ({"condition": hard, "decoding": FREE, "temperature": t} for t in (0.0, 1.0))
+  of_easy = {"condition": easy, "decoding": FREE}
+  task, easy_task = (config.tasks()[hardness][exploration] for hardness in ("hard", "easy"))
+  ratio = _memoryless(task, 0.0).returns / _memoryless(task, 1.0).returns
+  length = _memoryless(task, 1.0).response_length / theory.teacher_statistics(task).response_length
+  worst = min(theory.teacher_statistics(easy_task, temperature=t).reached for t in config.temperatures)
+  lost = min(_memoryless(easy_task, t).reached for t in config.temperatures)
+  common: dict[str, Any] = dict(source=_PAPER, direction="above", family="risk aversion")
+  smeared = dict(must_not_hold=_NOT_RISK_AVERSE, fitness=fit_for("memoryless", cold, warm), presets=_EVERY)
+  return [
+    Claim(
+      name=f"easy_reached_{suffix}", description="Easy: students find the goal at every temperature.",
+      condition=f"{easy}, share of walks that reach the goal at the worst T of each seed",
+      measure=worst_measure("reached", of_easy, min), null=lost, predicted=worst, bound=0.95 * worst,
+      presets=_EVERY, must_not_hold=("untrained", "memoryless"), fitness=fit_for("teacher", of_easy), published=0.98,
+      **common,
+    ),
+    Claim(
+      name=f"hard_returns_cold_over_warm_{suffix}", description="Hard: temperature cuts returns to s.",
+      condition=f"{hard}, returns at T = 0 over those at T = 1", measure=ratio_measure("returns", cold, warm),
+      null=1.0, predicted=ratio, bound=halfway(1.0, ratio), published=63.8 / 9.2 if exploration else 33 / 6.0,
+      **smeared, **common,
+    ),
+    Claim(
+      name=f"hard_warm_length_over_teacher_{suffix}",
+      description="Hard: temperature is no substitute for learning; walks stay longer than the teacher's.",
+      condition=f"{hard}, T = 1, length over the exact teacher's", measure=value_measure("length_ratio", warm),
+      null=1.0, predicted=length, bound=halfway(1.0, length), **smeared, **common,
+    ),
+  ]  # fmt: skip
+
+
+def _memoryless(task: StarGraph, temperature: float) -> theory.WalkStatistics:
+  return theory.memoryless_statistics(task, temperature=temperature)
 
 
 if __name__ == "__main__":

@@ -171,6 +171,15 @@ def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] |
   return {name: leaf.shape for name, leaf in leaves.items()}
 
 
+def latest_step(folder: str | os.PathLike[str]) -> int | None:
+  """The latest step saved in `folder`; None where there is none."""
+  folder = Path(folder).absolute()
+  if not folder.is_dir():  # Orbax would make it
+    return None
+  with _checkpointer(folder) as checkpointer:
+    return None if checkpointer.latest is None else checkpointer.latest.step
+
+
 def load_config(folder: str | os.PathLike[str]) -> Any:
   """The config saved in `folder`.
 

@@ -1,40 +1,35 @@
-"""Rollouts of one student with a KV cache: it walks on its own from s until the goal or the cut.
+"""Rollouts of one student: it walks on its own from s until the goal, its first invalid move, or the cut.
 
 Problems are graphs, each with R goals; a graph's prompt is read once and shared by its R rollouts. A rollout is a state
 that `advance` takes some steps further, so that the caller may stop between chunks when every walk has ended
-(`rollout`; data-dependent stopping stays outside the seed map). All temperatures run in one program.
+(`evaluation.roll_out`; data-dependent stopping stays outside the seed map). All temperatures run in one program.
 
-A logits processor is a pure pair of functions: `init(problems) -> state` and `(state, logits, labels) -> (state,
-logits)`, where labels [G, R] are the tokens just read. Processors compose in order.
+A logits processor is a pure pair of functions: `init(probabilities, problems) -> state` and `apply(state, logits,
+labels) -> (state, logits)`, where labels [G, R] are the tokens just read. Processors compose in order.
 
-Shapes: G graphs, R rollouts of a graph, W nodes of a walk, V vocabulary.
+Shapes: G graphs, R rollouts of a graph, W nodes of a walk, C children of the root, N nodes, V vocabulary.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from loopjax import encoding, star_graph, teacher, transformer
-from loopjax.star_graph import START, Graph, StarGraph
-from loopjax.teacher import PADDING
-from loopjax.transformer import LayersKeysValues, Transformer
-
-
-class Problems(NamedTuple):
-  """Graphs (fields [G, ...]) and the goals of their rollouts, `goal_chain` [G, R]."""
-
-  graphs: Graph
-  goal_chain: jax.Array
+from loopjax import encoding, star_graph, student_functions, teacher
+from loopjax.star_graph import START, StarGraph
+from loopjax.student_functions import Problems, Student
+from loopjax.teacher import PADDING, TeacherProbabilities
 
 
 class LogitsProcessor(NamedTuple):
   """A change of the next-token logits that depends on the tokens so far."""
 
-  init: Callable[[Problems], Any]
+  init: Callable[[TeacherProbabilities, Problems], Any]
   apply: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array]]
 
 
@@ -42,26 +37,27 @@ class Rollout(NamedTuple):
   """Rollouts in progress.
 
   Attributes:
-    nodes: [G, R, W], `PADDING` after the end; N for a label that is not on the graph.
+    nodes: [G, R, W], `PADDING` after the end; N for a label that is not on the graph. An invalid move is the last one.
     confidence: [G, R, W], the largest next-token probability (at temperature 1) before logits processors; 0 at s.
-    ended: [G, R], whether the goal was reached.
+    child_logits: [G, R, W - 1, C], the student's logits of the children, asked at each node, before processors. At
+      temperature 0 the child that leads is the child that is taken, whatever precision the student computes in.
+    ended: [G, R], whether the walk has reached its goal or is broken.
     step: how many steps have been taken: the nodes after s, until the cut.
     labels: [G, R], the token to read next.
-    prompt: keys and values of the prompts.
-    cache: keys and values of the walks.
+    student: what the student keeps of the walks.
     processors: the states of the logits processors.
-    key: typed key.
+    keys: [R] typed keys.
   """
 
   nodes: jax.Array
   confidence: jax.Array
+  child_logits: jax.Array
   ended: jax.Array
   step: jax.Array
   labels: jax.Array
-  prompt: LayersKeysValues
-  cache: LayersKeysValues
+  student: Any
   processors: tuple[Any, ...]
-  key: jax.Array
+  keys: jax.Array
 
 
 def sample_problems(task: StarGraph, key: jax.Array, num_graphs: int, num_rollouts: int) -> Problems:
@@ -72,89 +68,134 @@ def sample_problems(task: StarGraph, key: jax.Array, num_graphs: int, num_rollou
   return Problems(graphs, jnp.broadcast_to(goals[:, None], (num_graphs, num_rollouts)))
 
 
-def sample_token(key: jax.Array, logits: jax.Array, temperature: jax.Array) -> jax.Array:
-  """Labels [...] drawn from softmax(logits [..., V] / temperature [...]); the argmax at temperature 0.
+def column_keys(key: jax.Array, temperatures: Sequence[float]) -> jax.Array:
+  """A key for each of the R rollouts of a graph, [R], which depends on its temperature and its number among equals.
+
+  So draws at one temperature do not depend on which others are listed.
+  """
+  numbers = [temperatures[:place].count(value) for place, value in enumerate(temperatures)]
+  bits = np.asarray(temperatures, np.float32).view(np.uint32)
+
+  def one(bits: jax.Array, number: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(key, bits), number)
+
+  return jax.vmap(one)(jnp.asarray(bits), jnp.asarray(numbers))
+
+
+def sample_token(keys: jax.Array, logits: jax.Array, temperature: jax.Array) -> jax.Array:
+  """Labels [G, R] drawn from softmax(logits [G, R, V] / temperature [R]) with keys [R]; the argmax at temperature 0.
 
   argmax(logits + temperature * Gumbel noise) is that draw at every temperature, 0 included (the Gumbel-max trick).
   """
-  noise = jax.random.gumbel(key, logits.shape)
-  return jnp.argmax(logits + temperature[..., None] * noise, axis=-1)
+  num_graphs, _, vocabulary = logits.shape
+  noise = jax.vmap(lambda key: jax.random.gumbel(key, (num_graphs, vocabulary)), out_axes=1)(keys)
+  return jnp.argmax(logits + temperature[:, None] * noise, axis=-1)
 
 
 def begin(
-  task: StarGraph, model: Transformer, params: Any, problems: Problems, key: jax.Array,
-  processors: Sequence[LogitsProcessor] = (),
+  task: StarGraph, one: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems,
+  keys: jax.Array, processors: Sequence[LogitsProcessor] = (),
 ) -> Rollout:  # fmt: skip
-  """Reads the prompts, and the goals where the task shows them; every walk stands at s."""
-  num_graphs, num_rollouts = problems.goal_chain.shape
-  prompt = transformer.read_prompt(
-    model, task, params, jax.vmap(lambda g: encoding.encode_prompt(task, g))(problems.graphs)
-  )
-  cache = transformer.empty_cache(model, num_graphs, num_rollouts, teacher.stream_length(task))
-  if not task.goal_hidden:
-    tokens = jax.vmap(lambda g, goal: encoding.goal_token(task, g, goal))(problems.graphs, problems.goal_chain)
-    _, cache = transformer.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
-  shape = (num_graphs, num_rollouts, task.max_steps)
+  """Reads the prompts, and the goals where the task shows them; every walk stands at s. `keys`: [R], of the draws."""
+  shape = (*problems.goal_chain.shape, task.max_steps)
   return Rollout(
     nodes=jnp.full(shape, PADDING).at[..., 0].set(START),
     confidence=jnp.zeros(shape),
+    child_logits=jnp.zeros((*shape[:2], task.max_steps - 1, task.num_chains)),
     ended=jnp.zeros(shape[:2], bool),
     step=jnp.int32(0),
     labels=jnp.broadcast_to(problems.graphs.labels[:, START, None], shape[:2]),
-    prompt=prompt,
-    cache=cache,
-    processors=tuple(processor.init(problems) for processor in processors),
-    key=key,
+    student=one.begin(params, probabilities, problems),
+    processors=tuple(processor.init(probabilities, problems) for processor in processors),
+    keys=keys,
   )
 
 
-def _take_step(
-  task: StarGraph, model: Transformer, params: Any, problems: Problems, temperature: jax.Array,
-  processors: Sequence[LogitsProcessor], rollout: Rollout,
-) -> Rollout:  # fmt: skip
-  null = jnp.full_like(rollout.labels, encoding.null_id(task))
-  tokens = jnp.stack([rollout.labels, null], axis=-1)
-  index = rollout.step + (0 if task.goal_hidden else 1)
-  logits, cache = transformer.decode_step(model, task, params, tokens, index, rollout.prompt, rollout.cache)
-  confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
+def _process(
+  processors: Sequence[LogitsProcessor], states: tuple[Any, ...], logits: jax.Array, labels: jax.Array
+) -> tuple[tuple[Any, ...], jax.Array]:
+  """The processors' next states, and the logits after all of them."""
+  following = []
+  for processor, state in zip(processors, states, strict=True):
+    new_state, logits = processor.apply(state, logits, labels)
+    following.append(new_state)
+  return tuple(following), logits
 
-  states = []
-  for processor, state in zip(processors, rollout.processors, strict=True):
-    new_state, logits = processor.apply(state, logits, rollout.labels)
-    states.append(new_state)
-  labels = sample_token(jax.random.fold_in(rollout.key, rollout.step), logits, temperature)
-  nodes = jax.vmap(lambda g, label: encoding.nodes_of_labels(task, g, label))(problems.graphs, labels)
+
+def _take_step(
+  task: StarGraph, one: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems,
+  temperature: jax.Array, processors: Sequence[LogitsProcessor], rollout: Rollout,
+) -> Rollout:  # fmt: skip
+  plain, of_student = one.step(params, rollout.student, rollout.labels, rollout.step)
+  states, logits = _process(processors, rollout.processors, plain, rollout.labels)
+  keys = jax.vmap(lambda key: jax.random.fold_in(key, rollout.step))(rollout.keys)
+  labels = sample_token(keys, logits, temperature)
+  nodes = jax.vmap(functools.partial(encoding.nodes_of_labels, task))(problems.graphs, labels)
+
   here = rollout.step + 1  # past the cut nothing is written
-  reached = (nodes == star_graph.goal_node(task, problems.goal_chain)) & (here < task.max_steps)
+  before = rollout.nodes[..., rollout.step]
+  is_over = (nodes == star_graph.goal_node(task, problems.goal_chain)) | ~teacher.is_valid_move(
+    task, probabilities, before, nodes
+  )
+
+  def write(old: jax.Array, place: jax.Array, new: jax.Array, after_end: float) -> jax.Array:
+    ended = rollout.ended.reshape(rollout.ended.shape + (1,) * (new.ndim - 2))
+    return old.at[:, :, place].set(jnp.where(ended, after_end, new), mode="drop")
+
+  children = student_functions.child_logits(task, problems.graphs, plain)
   return rollout._replace(
-    nodes=rollout.nodes.at[..., here].set(jnp.where(rollout.ended, PADDING, nodes), mode="drop"),
-    confidence=rollout.confidence.at[..., here].set(jnp.where(rollout.ended, 0.0, confidence), mode="drop"),
-    ended=rollout.ended | reached,
+    nodes=write(rollout.nodes, here, nodes, PADDING),
+    confidence=write(rollout.confidence, here, jnp.max(jax.nn.softmax(plain), axis=-1), 0.0),
+    child_logits=write(rollout.child_logits, rollout.step, children, 0.0),
+    ended=rollout.ended | (is_over & (here < task.max_steps)),
     step=here,
     labels=labels,
-    cache=cache,
-    processors=tuple(states),
+    student=of_student,
+    processors=states,
   )
 
 
 def advance(
-  task: StarGraph, model: Transformer, params: Any, problems: Problems, temperature: jax.Array, rollout: Rollout,
-  *, num_steps: int, processors: Sequence[LogitsProcessor] = (),
+  task: StarGraph, one: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems,
+  temperature: jax.Array, rollout: Rollout, *, num_steps: int, processors: Sequence[LogitsProcessor] = (),
 ) -> Rollout:  # fmt: skip
   """Takes every walk `num_steps` further; steps past the cut change no walk.
 
   Args:
     task: the task.
-    model: the student's architecture.
-    params: one student's parameters.
+    one: the student's functions.
+    params: its parameters.
+    probabilities: the teacher's; they decide which resets are valid.
     problems: what the rollouts began with.
-    temperature: [G or 1, R], at least 0; 0 takes the argmax.
+    temperature: [R], at least 0; 0 takes the argmax.
     rollout: the state so far.
     num_steps: static.
     processors: the same as in `begin`.
   """
 
   def step(_: jax.Array, state: Rollout) -> Rollout:
-    return _take_step(task, model, params, problems, temperature, processors, state)
+    return _take_step(task, one, params, probabilities, problems, temperature, processors, state)
 
   return jax.lax.fori_loop(0, num_steps, step, rollout)
+
+
+@functools.cache  # the same processor again is the same program again
+def legal_moves(task: StarGraph) -> LogitsProcessor:
+  """Takes invalid moves out: the student chooses among those that the teacher may make (`teacher.is_valid_move`)."""
+
+  def init(probabilities: TeacherProbabilities, problems: Problems) -> tuple[jax.Array, Problems]:
+    nodes = jnp.arange(task.num_nodes)
+    return teacher.is_valid_move(task, probabilities, nodes[:, None], nodes[None]), problems
+
+  def apply(
+    state: tuple[jax.Array, Problems], logits: jax.Array, labels: jax.Array
+  ) -> tuple[tuple[jax.Array, Problems], jax.Array]:
+    is_valid, problems = state
+
+    def of_graph(graph: star_graph.Graph, labels: jax.Array) -> jax.Array:
+      nodes = jnp.minimum(encoding.nodes_of_labels(task, graph, labels), task.num_nodes - 1)
+      return jnp.zeros((len(labels), task.vocabulary_size), bool).at[:, graph.labels].set(is_valid[nodes])
+
+    return state, jnp.where(jax.vmap(of_graph)(problems.graphs, labels), logits, -jnp.inf)
+
+  return LogitsProcessor(init, apply)

@@ -8,8 +8,9 @@ Shapes: R streams, L stream positions, V vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +18,30 @@ import jax.numpy as jnp
 from loopjax import encoding
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
-from loopjax.training import Objective
+from loopjax.training import Objective, TaskState, Training, teacher_forcing
+from loopjax.transformer import Transformer
 
 _OF_NOISE = 2**31 - 1  # folded into a row's key, far from 0 and 1, which are what splitting it gives to graph and walks
 
 
-class NoisyState(NamedTuple):
-  """What the noisy objective carries: the share of replaced targets, traced, and what the clean one carries."""
+@dataclasses.dataclass(frozen=True)
+class LabelNoise:
+  """Maximum likelihood on teacher walks with noisy targets.
 
-  share: jax.Array
-  clean: Any
+  Attributes:
+    share: of the targets, that are replaced; 0 is maximum likelihood, row by row.
+  """
 
+  share: float = 0.0
 
-def noisy_state(share: float, clean: Any) -> NoisyState:
-  """The initial state; raises `ValueError` where the share is none."""
-  require(0 <= share <= 1, "share", share, "in [0, 1]")
-  return NoisyState(jnp.float32(share), clean)
+  def __post_init__(self) -> None:
+    require(0 <= self.share <= 1, "objective.share", self.share, "in [0, 1]")
+
+  def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
+    return with_label_noise(task, model, training)
+
+  def extra(self) -> jax.Array:
+    return jnp.float32(self.share)
 
 
 def replace_targets(task: StarGraph, row: encoding.Row, share: jax.Array, key: jax.Array) -> encoding.Row:
@@ -44,14 +53,15 @@ def replace_targets(task: StarGraph, row: encoding.Row, share: jax.Array, key: j
 
 
 @functools.cache  # the same objective again is the same program again
-def with_label_noise(task: StarGraph, clean: Objective) -> Objective:
-  """The objective on noisy targets; its `extra` is a `NoisyState`. With share 0 it is the clean one, row by row."""
+def with_label_noise(task: StarGraph, model: Transformer, training: Training) -> Objective:
+  """The objective of `LabelNoise`; carries the share, traced."""
+  clean = teacher_forcing(task, model, training)
 
-  def sample(key: jax.Array, state: NoisyState) -> encoding.Row:
-    return replace_targets(task, clean.sample(key, state.clean), state.share, jax.random.fold_in(key, _OF_NOISE))
+  def sample(key: jax.Array, state: TaskState, share: jax.Array) -> encoding.Row:
+    return replace_targets(task, clean.sample(key, state, ()), share, jax.random.fold_in(key, _OF_NOISE))
 
-  def loss(params: Any, batch: encoding.Row, key: jax.Array, state: NoisyState) -> tuple[Any, Any, NoisyState]:
-    total, weight, extra = clean.loss(params, batch, key, state.clean)
-    return total, weight, state._replace(clean=extra)
+  def loss(params: Any, batch: encoding.Row, key: jax.Array, share: jax.Array) -> tuple[Any, Any, jax.Array]:
+    total, weight, _ = clean.loss(params, batch, key, ())
+    return total, weight, share
 
   return Objective(sample, loss)

@@ -22,7 +22,7 @@ from loopjax import evaluation, seeds, star_graph, teacher, training
 from loopjax.analysis import temporal_errors, walks
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
 from loopjax.analysis.walks import WalkMeasures
-from loopjax.decoding import Problems
+from loopjax.student_functions import Problems
 from loopjax.star_graph import Graph, StarGraph
 from loopjax.teacher import TeacherProbabilities
 from loopjax.training import TrainState

@@ -35,12 +35,13 @@ SECONDS_PER_CHUNK = 2.0
 SECONDS_PER_SAVE = 60.0
 
 
-class Students(NamedTuple):
+class Trained(NamedTuple):
   """Trained students, in the order in which their seeds were given.
 
   Attributes:
     state: leaves [S, ...] on the mesh, S padded as `seeds.place` does.
-    is_finite: [S] bool on the host; False where the loss became NaN or infinite: such a seed is left out of results.
+    is_finite: [S] bool on the host; False where loss, gradients or parameters became NaN or infinite: such a seed is
+      left out of results.
     history: one row per seed and chunk: step, row (index of the seed), loss, gradient_norm.
   """
 
@@ -65,19 +66,15 @@ def initial_states(
   """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
 
   The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
-  two tasks begins with the same parameters and graphs. `extras` is what the objective carries, one per task; by default
-  the teacher's probabilities.
+  two tasks begins with the same parameters and graphs. `extras` is what the objective carries, one per task; nothing by
+  default.
   """
-  extras = [teacher.teacher_probabilities(task) for task in tasks] if extras is None else extras
-  rows = [(extra, seed) for extra in extras for seed in seed_numbers]
-  keys = stack([jax.random.key(seed) for _, seed in rows])
-  extra = stack([extra for extra, _ in rows])
-  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, extra), mesh))
-
-
-@functools.lru_cache(maxsize=seeds.PROGRAMS)
-def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
-  return seeds.map_seeds(lambda row: training.init(task, model, config, *row), mesh)
+  extras = [()] * len(tasks) if extras is None else extras
+  states = [training.task_state(task, config) for task in tasks]
+  rows = [(state, extra, seed) for state, extra in zip(states, extras, strict=True) for seed in seed_numbers]
+  keys = stack([jax.random.key(seed) for *_, seed in rows])
+  carried = (stack([state for state, *_ in rows]), stack([extra for _, extra, _ in rows]))
+  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, *carried), mesh))
 
 
 def train(
@@ -92,7 +89,7 @@ def train(
   run_config: Mapping[str, Any] | None = None,
   labels: Sequence[Mapping[str, float]] | None = None,
   description: str = "training",
-) -> Students:
+) -> Trained:
   """Trains students until `config.num_steps` or `until`, from the last checkpoint in `folder` where there is one.
 
   Args:
@@ -118,7 +115,7 @@ def train(
   step = int(np.max(seeds.to_host(state.step, num_seeds)))
   require(step <= end, "until", end, f"at least {step}, where these students are ({folder})")
   if step == end:
-    return _students(state, history, num_seeds)
+    return _trained(state, history, num_seeds)
   leaves, structure = jax.tree.flatten(checkpoints.abstract(state))
   run = _compile(objective, config, mesh, tuple(leaves), structure)
   bar = tqdm.tqdm(
@@ -144,12 +141,12 @@ def train(
     saver.save(step, state, history)
   if stop_signal:
     raise SystemExit(128 + stop_signal)
-  return _students(state, history, num_seeds)
+  return _trained(state, history, num_seeds)
 
 
-def _students(state: TrainState, history: list[pd.DataFrame], num_seeds: int) -> Students:
+def _trained(state: TrainState, history: list[pd.DataFrame], num_seeds: int) -> Trained:
   frame = pd.concat(history, ignore_index=True)
-  return Students(state, finite_rows(frame, num_seeds), frame)
+  return Trained(state, finite_rows(frame, state.params, num_seeds), frame)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
@@ -204,14 +201,23 @@ def _loss_text(frame: pd.DataFrame) -> str:
   return f"loss {frame['loss'][finite].mean():.4f}{lost}"
 
 
-def finite_rows(history: pd.DataFrame, num_seeds: int) -> np.ndarray:
-  """Which seeds stayed finite, [S]; names the others in the log."""
-  finite = np.isfinite(history["loss"]).groupby(history["row"]).all()
-  is_finite = finite.reindex(range(num_seeds), fill_value=True).to_numpy()
+def finite_rows(history: pd.DataFrame, params: Any, num_seeds: int) -> np.ndarray:
+  """Which seeds stayed finite in loss, gradients and parameters [S, ...], [S]; names the others in the log."""
+  numbers = np.isfinite(history["loss"]) & np.isfinite(history["gradient_norm"])
+  so_far = numbers.groupby(history["row"]).all().reindex(range(num_seeds), fill_value=True).to_numpy()
+  is_finite = so_far & seeds.to_host(_finite_parameters(params), num_seeds)
   for row in np.flatnonzero(~is_finite):
-    bad = history[(history["row"] == row) & ~np.isfinite(history["loss"])]
-    logging.warning("seed row %d left out: its loss was not finite by step %d", row, bad["step"].iloc[0])
+    bad = history.loc[(history["row"] == row) & ~numbers, "step"]
+    when = f"loss or gradient were not finite by step {bad.iloc[0]}" if len(bad) else "its parameters are not finite"
+    logging.warning("seed row %d left out: %s", row, when)
   return is_finite
+
+
+@jax.jit
+def _finite_parameters(params: Any) -> jax.Array:
+  """Of every row of the leaves [S, ...] whether all of its numbers are finite, [S]."""
+  of_leaves = [jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(params)]
+  return jnp.all(jnp.stack(of_leaves), axis=0)
 
 
 def _resume(

@@ -1,26 +1,71 @@
 """From tasks to trained students, and back from a folder: the calls that experiments, reports and notebooks make.
 
-A group of students differs in seed and in the teacher's probabilities alone, and so trains in one compiled program.
+A group of students differs in seed, in the teacher's probabilities and in the strengths of its objective alone, and so
+trains in one compiled program. What makes a group is its *identity*: tasks, model, training, objectives, seeds and, where
+others than fresh ones were given, initial parameters. It lies beside the checkpoints, and a folder of another identity
+is refused.
+
+Shapes: S students.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+from absl import logging
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, results, runner, seeds, teacher, training
+from loopjax import checkpoints, label_noise, results, runner, seeds, teacher, training
 from loopjax import config as configs
 from loopjax.config import require
-from loopjax.runner import Students
+from loopjax.remedies import margin_loss
 from loopjax.star_graph import StarGraph
-from loopjax.training import Objective, Training, TrainState
+from loopjax.training import MaximumLikelihood, Objective, ObjectiveConfig, Training, TrainState
 from loopjax.transformer import Transformer
+
+OBJECTIVES: dict[str, type] = {
+  kind.__name__: kind for kind in (MaximumLikelihood, margin_loss.MarginLoss, label_noise.LabelNoise)
+}  # those whose students can be loaded from a folder; a new one enters itself here
+
+
+class Students(NamedTuple):
+  """Students and what they are: a row per (task, seed), seed by seed within a task.
+
+  Attributes:
+    tasks: they differ in probabilities and margins alone.
+    model: their architecture, or the law of a null world.
+    training: how they were trained.
+    seed_numbers: the same for every task.
+    objectives: one per task.
+    state: leaves [S, ...] on the mesh, S padded as `seeds.place` does.
+    is_finite: [S] bool on the host; False where a student diverged: it is left out of results.
+    history: one row per student and chunk: step, row, loss, gradient_norm, trained_positions.
+  """
+
+  tasks: list[StarGraph]
+  model: Any
+  training: Training
+  seed_numbers: list[int]
+  objectives: list[ObjectiveConfig]
+  state: TrainState
+  is_finite: np.ndarray
+  history: pd.DataFrame
+
+  def label(self, frame: pd.DataFrame, labels: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+    """The frame with `labels` (column -> a value per task) and the seed in place of its column `row`."""
+    task_index, seed = rows_of(len(self.tasks), self.seed_numbers)
+    row = frame["row"].to_numpy()
+    columns = {name: np.asarray(values)[task_index[row]] for name, values in labels.items()}
+    beside = pd.DataFrame(columns | {"seed": seed[row]})
+    return pd.concat([beside, frame.drop(columns="row").reset_index(drop=True)], axis=1)
 
 
 def check_one_program(tasks: Sequence[StarGraph]) -> None:
@@ -33,6 +78,42 @@ def check_one_program(tasks: Sequence[StarGraph]) -> None:
       require(False, f"task.{name}", size[name], f"{sizes[0][name]!r} as in the other tasks: another size, another run")
 
 
+def _build(
+  tasks: Sequence[StarGraph], model: Transformer, config: Training, objectives: Sequence[ObjectiveConfig]
+) -> Objective:
+  """The one objective of all tasks."""
+  require(len(objectives) == len(tasks), "objectives", objectives, f"one for each of {len(tasks)} tasks")
+  built = [objective.build(teacher.sizes_of(tasks[0]), model, config) for objective in objectives]
+  same = all(one is built[0] for one in built)
+  require(same, "objectives", objectives, "of one kind, different in traced strengths alone: else another run")
+  return built[0]
+
+
+def identity(
+  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int],
+  objectives: Sequence[ObjectiveConfig], params: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+  """What makes a group of students, as JSON; `params` are initial parameters that are not fresh ones."""
+  return {
+    "tasks": {str(i): configs.to_json(task) for i, task in enumerate(tasks)},
+    "model": configs.to_json(model),
+    "training": configs.to_json(config),
+    "seeds": [int(seed) for seed in seed_numbers],
+    "objective": type(objectives[0]).__name__,
+    "objectives": {str(i): configs.to_json(objective) for i, objective in enumerate(objectives)},
+    "initial_parameters": None if params is None else _digest(params),
+  }
+
+
+def _digest(params: Any) -> str:
+  """A hash of all parameters, whatever devices they lie on."""
+  total = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    total.update(jax.tree_util.keystr(path).encode())
+    total.update(np.ascontiguousarray(seeds.to_host(leaf, leaf.shape[0])).tobytes())
+  return total.hexdigest()[:16]
+
+
 def train_students(
   tasks: Sequence[StarGraph],
   model: Transformer,
@@ -40,8 +121,7 @@ def train_students(
   seed_numbers: Sequence[int],
   mesh: Mesh,
   *,
-  objective: Objective | None = None,
-  extras: Sequence[Any] | None = None,
+  objectives: Sequence[ObjectiveConfig] | None = None,
   until: int | None = None,
   folder: str | os.PathLike[str] | None = None,
   params: Any = None,
@@ -55,49 +135,55 @@ def train_students(
     config: how they are trained.
     seed_numbers: seeds, the same for every task.
     mesh: from `seeds.device_mesh`.
-    objective: what else to train for.
-    extras: what the objective carries, a pytree of scalars per task; by default the teacher's probabilities.
+    objectives: what to train for, one per task, of one kind.
     until: the step to stop at, as in `runner.train`.
     folder: for checkpoints; a run stopped there goes on where it was. None: nothing is saved.
     params: parameters to begin with, as in the state of earlier students of the same rows; fresh ones by default.
     description: what the progress bar says.
 
   Raises:
-    ValueError: the tasks differ in size; `folder` belongs to another run.
+    ValueError: the tasks differ in size, the objectives in kind; `folder` belongs to another run; all students of a
+      task diverged.
   """
   check_one_program(tasks)
-  run_config: dict[str, Any] = {
-    "tasks": {str(i): configs.to_json(task) for i, task in enumerate(tasks)},
-    "model": configs.to_json(model),
-    "training": configs.to_json(config),
-    "seeds": [int(seed) for seed in seed_numbers],
-  }
-  if extras is not None:
-    run_config["extras"] = {str(i): [float(leaf) for leaf in jax.tree.leaves(extra)] for i, extra in enumerate(extras)}
-  state = runner.initial_states(tasks, model, config, seed_numbers, mesh, extras)
-  return runner.train(
-    training.teacher_forcing(teacher.sizes_of(tasks[0]), model, config) if objective is None else objective,
+  objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
+  objective = _build(tasks, model, config, objectives)
+  state = runner.initial_states(tasks, model, config, seed_numbers, mesh, [one.extra() for one in objectives])
+  trained = runner.train(
+    objective,
     config,
     state if params is None else state._replace(params=params),
     mesh,
     num_seeds=len(tasks) * len(seed_numbers),
     until=until,
     folder=folder,
-    run_config=run_config,
-    labels=_labels([teacher.teacher_probabilities(task) for task in tasks] if extras is None else extras, seed_numbers),
+    run_config=identity(tasks, model, config, seed_numbers, objectives, params),
+    labels=_labels(tasks, objectives, seed_numbers),
     description=description,
   )
+  students = Students(list(tasks), model, config, list(seed_numbers), objectives, *trained)
+  _check_some_finite(students, description)
+  return students
 
 
-def _labels(extras: Sequence[Any], seed_numbers: Sequence[int]) -> list[dict[str, float]]:
-  """For every row its seed and what its task carries that is not the same in all tasks, by name."""
-  carried = []
-  for extra in extras:
-    leaves = jax.tree_util.tree_leaves_with_path(extra)
-    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-    carried.append({name: float(str(np.float32(leaf))) for name, leaf in named.items()})  # 0.1, not 0.10000000149
-  differing = [name for name in carried[0] if len({one[name] for one in carried}) > 1]
-  conditions = [{name: one[name] for name in differing} for one in carried]
+def _check_some_finite(students: Students, description: str) -> None:
+  """Raises `ValueError` where every student of a task diverged: there is nothing to measure."""
+  by_task = students.is_finite.reshape(len(students.tasks), -1)
+  for task, is_finite in zip(students.tasks, by_task, strict=True):
+    if not is_finite.any():
+      raise ValueError(
+        f"{description}: all {len(is_finite)} students of {task} diverged; "
+        f"lower training.learning_rate={students.training.learning_rate:g}"
+      )
+
+
+def _labels(
+  tasks: Sequence[StarGraph], objectives: Sequence[ObjectiveConfig], seed_numbers: Sequence[int]
+) -> list[dict[str, Any]]:
+  """For every row its seed and the settings of its task and objective that are not the same for all, by name."""
+  trees = [configs.to_json(task) | configs.to_json(one) for task, one in zip(tasks, objectives, strict=True)]
+  differing = [name for name in trees[0] if len({str(tree[name]) for tree in trees}) > 1]
+  conditions = [{name: tree[name] for name in differing} for tree in trees]
   if any(condition in conditions[:i] for i, condition in enumerate(conditions)):
     conditions = [{"task": i, **condition} for i, condition in enumerate(conditions)]
   return [{**condition, "seed": int(seed)} for condition in conditions for seed in seed_numbers]
@@ -109,17 +195,7 @@ def rows_of(num_tasks: int, seed_numbers: Sequence[int]) -> tuple[np.ndarray, np
   return tasks, np.tile(np.asarray(seed_numbers), num_tasks)
 
 
-class Group(NamedTuple):
-  """What `train_students` was asked for and gave: `students` has a row per (task, seed), in the order of `rows_of`."""
-
-  tasks: list[StarGraph]
-  model: Transformer
-  training: Training
-  seed_numbers: list[int]
-  students: Students
-
-
-def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
+def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   """The students that `train_students` saved in `folder`, as far as they were trained.
 
   Args:
@@ -130,33 +206,154 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Group:
     FileNotFoundError: the folder has no config.
     ValueError: one line: what lies there is not of `train_students`, has no checkpoint, or does not fit its config.
   """
+  run = _read_identity(folder)
   path = Path(folder) / "config.json"
-  run = checkpoints.load_config(folder)
-  for name, kind in (("tasks", dict), ("model", dict), ("training", dict), ("seeds", list)):
-    part = run.get(name) if isinstance(run, dict) else None
-    require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
-  if "extras" in run:
-    raise ValueError(f"{path}: these students were trained for another objective, and cannot be loaded without it")
   try:
     tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
     model = configs.from_json(Transformer, run["model"], "model")
     config = configs.from_json(Training, run["training"], "training")
+    kind = OBJECTIVES[run["objective"]]
+    objectives = [configs.from_json(kind, one, f"objectives.{i}") for i, one in run["objectives"].items()]
     check_one_program(tasks)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   num_rows = len(tasks) * len(run["seeds"])
-  state = _load_rows(folder, tasks[0], model, config, num_rows)
+  state = _load_rows(folder, tasks[0], model, config, objectives[0], num_rows)
   history = results.read_frame(Path(folder) / "history.parquet")
   history = history[history["step"] <= int(np.max(state.step))]
-  trained = Students(seeds.place(state, mesh), runner.finite_rows(history, num_rows), history)
-  return Group(tasks, model, config, run["seeds"], trained)
+  is_finite = runner.finite_rows(history, state.params, num_rows)
+  return Students(tasks, model, config, run["seeds"], objectives, seeds.place(state, mesh), is_finite, history)
 
 
-def _load_rows(folder: Any, task: StarGraph, model: Transformer, config: Training, num_rows: int) -> TrainState:
+def _read_identity(folder: str | os.PathLike[str]) -> dict[str, Any]:
+  """The identity in a folder, with all its parts."""
+  path = Path(folder) / "config.json"
+  run = checkpoints.load_config(folder)
+  parts = {"tasks": dict, "model": dict, "training": dict, "seeds": list, "objective": str, "objectives": dict}
+  for name, kind in parts.items():
+    part = run.get(name) if isinstance(run, dict) else None
+    require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
+  require(run["objective"] in OBJECTIVES, f"{path}: objective", run["objective"], f"one of {sorted(OBJECTIVES)}")
+  return run
+
+
+def _load_rows(
+  folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
+) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
-  extra = teacher.teacher_probabilities(task)
-  one = jax.eval_shape(lambda: training.init(task, model, config, jax.random.key(0), extra))
+  carried = training.task_state(task, config), objective.extra()
+  one = jax.eval_shape(lambda: training.init(task, model, config, jax.random.key(0), *carried))
   loaded = checkpoints.load_rows(folder, one, num_rows)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")
   return loaded[0]
+
+
+# Students for several experiments.
+
+
+class Obtain(Protocol):
+  """Where an experiment has its students from: they are trained (`Trainer`), or are laws (`null_worlds.Pretender`)."""
+
+  mesh: Mesh
+
+  def __call__(
+    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
+    objectives: Sequence[ObjectiveConfig] | None = None,
+  ) -> Students:  # fmt: skip
+    """The students of one group; `name` is that of their folder and of their progress bar."""
+
+
+class Trainer:
+  """Trains groups of students, each in a subfolder of `folder`, and none twice.
+
+  A task whose students another group in the folder has trained to the end, with the same model, training, objective and
+  seeds, is read from there. So experiments share students.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str], mesh: Mesh):
+    self.folder, self.mesh = Path(folder), mesh
+
+  def __call__(
+    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
+    objectives: Sequence[ObjectiveConfig] | None = None,
+  ) -> Students:  # fmt: skip
+    objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
+    wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
+    own = self.folder / name
+    elsewhere = {} if _holds_all(own, wanted) else self._find(own, wanted)
+    left = [i for i in range(len(tasks)) if i not in elsewhere]
+    parts = {}
+    if left:
+      trained = train_students(
+        [tasks[i] for i in left], model, config, seed_numbers, self.mesh, objectives=[objectives[i] for i in left],
+        folder=own, description=name,
+      )  # fmt: skip
+      if not elsewhere:
+        return trained
+      parts = {i: (trained, number) for number, i in enumerate(left)}
+    loaded = {folder: load_students(folder, self.mesh) for folder, _ in elsewhere.values()}
+    parts |= {i: (loaded[folder], number) for i, (folder, number) in elsewhere.items()}
+    return _assemble([parts[i] for i in range(len(tasks))], list(tasks), objectives, list(seed_numbers), self.mesh)
+
+  def _find(self, own: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[int, tuple[Path, int]]:
+    """For those that another group has trained to the end: its folder, and the number of the task there."""
+    found: dict[int, tuple[Path, int]] = {}
+    for path in sorted(self.folder.glob("*/config.json")):
+      if path.parent == own or not _is_complete(path.parent):
+        continue
+      run = _read_identity(path.parent)
+      for i, one in enumerate(wanted):
+        place = _place(run, one)
+        if i not in found and place is not None:
+          logging.info("%s: students of %s are taken from %s", own.name, one["tasks"], path.parent.name)
+          found[i] = (path.parent, place)
+    return found
+
+
+def _holds_all(folder: Path, wanted: Sequence[Mapping[str, Any]]) -> bool:
+  """Whether a group of all that is wanted has begun in `folder`."""
+  if not (folder / "config.json").exists():
+    return False
+  run = _read_identity(folder)
+  return all(_place(run, one) is not None for one in wanted)
+
+
+def _is_complete(folder: Path) -> bool:
+  return checkpoints.latest_step(folder) == checkpoints.load_config(folder).get("training", {}).get("num_steps", -1)
+
+
+def _place(run: Mapping[str, Any], one: Mapping[str, Any]) -> int | None:
+  """The number of the one task of `one` in the group `run`; None where it is not there, or differs in anything else."""
+  for name in ("model", "training", "seeds", "objective", "initial_parameters"):
+    if run.get(name) != one[name]:
+      return None
+  for number, task in run["tasks"].items():
+    if task == one["tasks"]["0"] and run["objectives"][number] == one["objectives"]["0"]:
+      return int(number)
+  return None
+
+
+def _assemble(
+  parts: Sequence[tuple[Students, int]], tasks: list[StarGraph], objectives: list[ObjectiveConfig],
+  seed_numbers: list[int], mesh: Mesh,
+) -> Students:  # fmt: skip
+  """The students of several groups, a task of each, as one group."""
+  count, group = len(seed_numbers), parts[0][0]
+
+  def rows_of_part(number: int) -> slice:
+    return slice(number * count, (number + 1) * count)
+
+  def join(states: list[TrainState]) -> TrainState:
+    chosen = [jax.tree.map(lambda leaf, n=n: leaf[rows_of_part(n)], x) for x, (_, n) in zip(states, parts, strict=True)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chosen)
+
+  state = jax.jit(join)([one.state for one, _ in parts])  # in one program: else every shape of a leaf compiles its own
+  is_finite = np.concatenate([one.is_finite[rows_of_part(number)] for one, number in parts])
+  histories = []
+  for place, (one, number) in enumerate(parts):
+    row = one.history["row"] - number * count
+    histories.append(one.history.assign(row=row + place * count)[row.between(0, count - 1)])
+  history = pd.concat(histories, ignore_index=True)
+  placed = seeds.place(state, mesh)
+  return Students(tasks, group.model, group.training, seed_numbers, objectives, placed, is_finite, history)

@@ -113,20 +113,24 @@ def visited_children(task: StarGraph, walk: jax.Array) -> jax.Array:
   return jnp.cumsum(entered(task, walk), axis=-2) > 0
 
 
-def valid_moves(task: StarGraph, probabilities: TeacherProbabilities, walk: jax.Array) -> jax.Array:
-  """Which moves of `walk` [..., W] are valid, [..., W - 1] bool: parent -> child, or -> s where the teacher may reset.
+def is_valid_move(task: StarGraph, probabilities: TeacherProbabilities, before: jax.Array, after: jax.Array) -> jax.Array:
+  """Whether the move is parent -> child, or -> s where the teacher may reset; nodes and result of any one shape.
 
   Injected loops make nothing valid: with reset_prob = 0 the move from r to s is not, however often training shows it.
-  Moves from or to padding count as valid; a node >= N (a label that is not in the graph) makes its moves invalid.
+  A node >= N (a label that is not in the graph) makes a move invalid. Padding does not name a node: see `valid_moves`.
   """
-  before, after = walk[..., :-1], walk[..., 1:]
   parent = jnp.asarray(star_graph.parents(task))
   in_graph = (before < task.num_nodes) & (after < task.num_nodes)
   to_child = parent[jnp.clip(after, 0, task.num_nodes - 1)] == before
   is_leaf = (before > ROOT) & ((before - 1) % task.chain_length == 0)
   may_reset = (before != START) & (is_leaf | (probabilities.reset_prob > 0))
-  is_valid = jnp.where(after == START, may_reset, to_child)
-  return (before == PADDING) | (after == PADDING) | (in_graph & is_valid)
+  return in_graph & jnp.where(after == START, may_reset, to_child)
+
+
+def valid_moves(task: StarGraph, probabilities: TeacherProbabilities, walk: jax.Array) -> jax.Array:
+  """Which moves of `walk` [..., W] are valid, [..., W - 1] bool; moves from or to padding count as valid."""
+  before, after = walk[..., :-1], walk[..., 1:]
+  return (before == PADDING) | (after == PADDING) | is_valid_move(task, probabilities, before, after)
 
 
 class Stream(NamedTuple):

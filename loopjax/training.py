@@ -1,8 +1,13 @@
 """Training one student: state, objective, optimiser, one step, a chunk of steps. Pure; knows nothing of seeds.
 
-An `Objective` is what a remedy or a curriculum supplies: how to sample a training row, and the loss of a batch. Data
-are a function of (data key, step, example), so resuming needs no iterator and splitting a batch over devices does not
-change it.
+An `Objective` is what a remedy or a curriculum supplies: how to sample a training row, and the loss of a batch. It is
+built from a frozen config, such as `MaximumLikelihood`, whose name and fields are part of a run's identity. Data are a
+function of (data key, step, example), so resuming needs no iterator and splitting a batch over devices does not change
+it.
+
+The end of a stream cuts its last walk, so that packed streams show late positions of walks too seldom. Every position
+is therefore weighted by the inverse of its chance to be shown (Horvitz and Thompson, J. Am. Stat. Assoc. 47 (1952)
+663-685), which `theory.position_weights` knows exactly.
 
 Shapes: B rows of a batch, R streams, L stream positions, V vocabulary, W nodes of a walk.
 """
@@ -12,13 +17,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from loopjax import encoding, teacher, transformer
+from loopjax import encoding, teacher, theory, transformer
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import TeacherProbabilities
@@ -69,6 +75,18 @@ class Training:
     return length
 
 
+class TaskState(NamedTuple):
+  """What a student's task passes on as traced values, so that one compiled program serves a grid of tasks.
+
+  Attributes:
+    probabilities: the teacher's.
+    position_weights: [W - 1], of the positions of a walk in the loss, by their place in the walk.
+  """
+
+  probabilities: TeacherProbabilities
+  position_weights: jax.Array
+
+
 class TrainState(NamedTuple):
   """One student in training; mapped over seeds every leaf has a leading axis S.
 
@@ -77,13 +95,15 @@ class TrainState(NamedTuple):
     params: parameters, float32.
     opt_state: the optimiser's.
     key: typed key from which all data follow.
-    extra: what the objective carries: the teacher's probabilities, a curriculum's state.
+    task: what the task traces.
+    extra: what the objective carries: strengths of a remedy, a curriculum's state; any pytree of arrays.
   """
 
   step: jax.Array
   params: Any
   opt_state: Any
   key: jax.Array
+  task: TaskState
   extra: Any
 
 
@@ -99,14 +119,35 @@ class Objective(NamedTuple):
   """What is trained for.
 
   Attributes:
-    sample: (key, extra) -> one training row.
+    sample: (key, task state, extra) -> one training row.
     loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra). The mean is their ratio; of
       several terms, each with a mean of its own, tuples: what is trained for is the sum of the ratios. The first weight
-      is the number of trained positions.
+      is the number of trained positions, in expectation where they are weighted.
   """
 
-  sample: Callable[[jax.Array, Any], encoding.Row]
+  sample: Callable[[jax.Array, TaskState, Any], encoding.Row]
   loss: Callable[[Any, encoding.Row, jax.Array, Any], tuple[Any, Any, Any]]
+
+
+class ObjectiveConfig(Protocol):
+  """A frozen dataclass that names an objective; its class's name and its fields tell one run from another."""
+
+  def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
+    """The objective. Fields that are not in `extra` are static: they choose another objective, another program."""
+
+  def extra(self) -> Any:
+    """The initial `TrainState.extra`: a pytree of arrays, traced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaximumLikelihood:
+  """Maximum likelihood on teacher walks: the cross entropy of the next node, at walk positions alone."""
+
+  def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
+    return teacher_forcing(task, model, training)
+
+  def extra(self) -> tuple[()]:
+    return ()
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -115,22 +156,43 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
   return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * one_hot, axis=-1)
 
 
+def task_state(task: StarGraph, training: Training) -> TaskState:
+  """The traced values of `task` for students that are trained in this way."""
+  uniform = np.ones(task.max_steps - 1)
+  weights = theory.position_weights(task, training.length(task)) if training.packed else uniform
+  return TaskState(teacher.teacher_probabilities(task), jnp.asarray(weights, jnp.float32))
+
+
+def sample_row(task: StarGraph, training: Training, key: jax.Array, state: TaskState) -> encoding.Row:
+  """One training row: a fresh graph and streams of teacher walks on it, positions weighted as `TaskState` says."""
+  row = encoding.sample_row(
+    task, state.probabilities, key, num_streams=training.streams_per_row, length=training.length(task),
+    packed=training.packed,
+  )  # fmt: skip
+  weights = state.position_weights[jnp.maximum(walk_positions(task, row), 0)]
+  return row._replace(weights=row.weights * weights)
+
+
+def walk_positions(task: StarGraph, row: encoding.Row) -> jax.Array:
+  """Where each input stands in its walk, [..., R, L]: s is 0, a goal that is told before it -1."""
+  return row.positions - encoding.prompt_length(task) - (teacher.stream_length(task) - (task.max_steps - 1))
+
+
 @functools.cache  # the same objective again is the same program again
 def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> Objective:
-  """Maximum likelihood on teacher walks; `extra` holds the `TeacherProbabilities`. Loss on walk positions alone."""
-  length = training.length(task)
+  """Maximum likelihood on teacher walks; carries nothing."""
+  training.length(task)  # raises where the longest walk does not fit
 
-  def sample(key: jax.Array, probabilities: TeacherProbabilities) -> encoding.Row:
-    return encoding.sample_row(
-      task, probabilities, key, num_streams=training.streams_per_row, length=length, packed=training.packed
-    )
+  def sample(key: jax.Array, state: TaskState, extra: tuple[()]) -> encoding.Row:
+    del extra
+    return sample_row(task, training, key, state)
 
   def loss(
-    params: Any, batch: encoding.Row, key: jax.Array, probabilities: TeacherProbabilities
-  ) -> tuple[jax.Array, jax.Array, TeacherProbabilities]:
+    params: Any, batch: encoding.Row, key: jax.Array, extra: tuple[()]
+  ) -> tuple[jax.Array, jax.Array, tuple[()]]:
     del key
     logits = transformer.apply(model, task, params, batch).logits
-    return jnp.sum(cross_entropy(logits, batch.targets) * batch.weights), jnp.sum(batch.weights), probabilities
+    return jnp.sum(cross_entropy(logits, batch.targets) * batch.weights), jnp.sum(batch.weights), extra
 
   return Objective(sample, loss)
 
@@ -149,11 +211,13 @@ def make_optimizer(training: Training) -> optax.GradientTransformation:
   return optax.chain(optax.clip_by_global_norm(training.clip_norm), adamw)
 
 
-def init(task: StarGraph, model: Transformer, training: Training, key: jax.Array, extra: Any) -> TrainState:
-  """A fresh student from one typed key; `extra` is the objective's initial extra state."""
+def init(
+  task: StarGraph, model: Transformer, training: Training, key: jax.Array, state: TaskState, extra: Any
+) -> TrainState:
+  """A fresh student from one typed key, its task's traced values, and the objective's initial extra state."""
   params_key, data_key = jax.random.split(key)
   params = transformer.init_params(model, task, params_key)
-  return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, extra)
+  return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, state, extra)
 
 
 def evaluation_key(state: TrainState, seed: int) -> jax.Array:
@@ -176,7 +240,7 @@ def _sample_batch(
     rows //= num_devices
     first = jax.lax.axis_index(data_axis) * rows
   keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(rows))
-  return jax.vmap(lambda k: objective.sample(k, state.extra))(keys)
+  return jax.vmap(lambda k: objective.sample(k, state.task, state.extra))(keys)
 
 
 def train_step(
@@ -199,7 +263,7 @@ def train_step(
   updates, opt_state = make_optimizer(training).update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   metrics = Metrics(loss, optax.tree.norm(gradients), trained_positions)
-  return TrainState(state.step + 1, params, opt_state, state.key, extra), metrics
+  return TrainState(state.step + 1, params, opt_state, state.key, state.task, extra), metrics
 
 
 def run_chunk(
@@ -217,23 +281,27 @@ def run_chunk(
   return state, jax.tree.map(lambda total: total / num_steps, sums)
 
 
-def position_histogram(task: StarGraph, objective: Objective, key: jax.Array, extra: Any, rows: int) -> jax.Array:
-  """Share of the trained positions by position in the walk, [W - 1], over `rows` sampled rows."""
-  batch = jax.vmap(lambda k: objective.sample(k, extra))(jax.random.split(key, rows))
-  first = encoding.prompt_length(task) + teacher.stream_length(task) - (task.max_steps - 1)
-  counts = jnp.zeros(task.max_steps - 1).at[batch.positions - first].add(batch.weights, mode="drop")
+def position_histogram(task: StarGraph, config: Training, key: jax.Array, state: TaskState, *, rows: int) -> jax.Array:
+  """The share of the trained positions, as they are weighted, by place in the walk, [W - 1], over `rows` rows."""
+
+  def count(key: jax.Array) -> jax.Array:
+    row = sample_row(task, config, key, state)
+    places = jnp.where(row.weights > 0, walk_positions(task, row), task.max_steps)
+    return jnp.zeros(task.max_steps - 1).at[places].add(row.weights, mode="drop")
+
+  counts = jnp.sum(jax.lax.map(count, jax.random.split(key, rows), batch_size=min(rows, 1_024)), axis=0)
   return counts / jnp.sum(counts)
 
 
-def injected_positions(
-  task: StarGraph, config: Training, key: jax.Array, probabilities: TeacherProbabilities, *, num_streams: int
-) -> jax.Array:
-  """The share of the trained positions that lies in injected loops, over `num_streams` sampled streams, scalar."""
+def injected_positions(task: StarGraph, config: Training, key: jax.Array, state: TaskState, *, rows: int) -> jax.Array:
+  """The share of the trained positions, as they are weighted, in injected loops, over `rows` rows of a stream each."""
+  length = config.length(task)
 
   def count(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    stream = teacher.sample_stream(task, probabilities, key, length=config.length(task))
+    stream = teacher.sample_stream(task, state.probabilities, key, length=length)
     stream = stream if config.packed else teacher.first_walk_only(stream)
-    return jnp.sum(stream.weight * stream.injected), jnp.sum(stream.weight)
+    weights = stream.weight * state.position_weights[jnp.maximum(stream.position, 0)]
+    return jnp.sum(weights * stream.injected), jnp.sum(weights)
 
-  injected, trained = jax.lax.map(count, jax.random.split(key, num_streams), batch_size=1_024)
+  injected, trained = jax.lax.map(count, jax.random.split(key, rows), batch_size=1_024)
   return jnp.sum(injected) / jnp.sum(trained)

@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from loopjax import encoding, evaluation, seeds, teacher, transformer
+from loopjax import encoding, evaluation, seeds, student_functions, teacher
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
-from loopjax.decoding import Problems
 from loopjax.star_graph import Graph, StarGraph
+from loopjax.student_functions import Problems, Student
+from loopjax.students import Students
 from loopjax.teacher import PADDING, TeacherProbabilities
-from loopjax.training import TrainState
-from loopjax.transformer import Transformer
 
 
 class WalkTraces(NamedTuple):
@@ -56,10 +55,9 @@ def _trace(
   task: StarGraph, probabilities: TeacherProbabilities, graph: Graph, goal_chain: jax.Array, walk: jax.Array,
   logits: jax.Array,
 ) -> WalkTraces:  # fmt: skip
-  """The trace of one walk [W] from the student's logits [L, V] along it."""
+  """The trace of one walk [W] from the student's logits [W - 1, V] along it."""
   is_asked = (walk[1:] != PADDING) & (jnp.cumsum(walk >= task.num_nodes)[:-1] == 0)
-  first = teacher.stream_length(task) - (task.max_steps - 1)  # where s stands in a stream
-  student = encoding.node_probabilities(graph, jax.nn.softmax(logits[first:]))
+  student = encoding.node_probabilities(graph, jax.nn.softmax(logits))
   visited = teacher.visited_children(task, walk)
   right = jax.vmap(functools.partial(teacher.next_node_probabilities, task, probabilities, goal_chain))
   return WalkTraces(
@@ -74,41 +72,39 @@ def _trace(
 
 
 def read_walks(
-  task: StarGraph, model: Transformer, params: Any, probabilities: TeacherProbabilities, problems: Problems,
+  task: StarGraph, student: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems,
   nodes: jax.Array,
 ) -> WalkTraces:  # fmt: skip
-  """The traces of walks [G, R, W] of one student, in one forward pass.
+  """The traces of walks [G, R, W] of one student, in one pass.
 
   Args:
     task: the task.
-    model: the student's architecture.
+    student: its functions.
     params: its parameters.
     probabilities: the teacher's, traced.
     problems: graphs and goals of the walks.
     nodes: the walks, as `decoding.Rollout` has them.
   """
-  logits = transformer.apply(model, task, params, encoding.encode_walks(task, *problems, nodes)).logits
+  logits = student.read(params, probabilities, problems, nodes)
   trace = functools.partial(_trace, task, probabilities)
   return jax.vmap(jax.vmap(trace, in_axes=(None, 0, 0, 0)))(problems.graphs, problems.goal_chain, nodes, logits)
 
 
 def trace_students(
-  task: StarGraph, model: Transformer, state: TrainState, num_students: int, mesh: Mesh, *,
-  temperatures: Sequence[float], num_graphs: int, seed: int,
-) -> WalkTraces:  # fmt: skip
+  students: Students, mesh: Mesh, *, temperatures: Sequence[float], num_graphs: int, seed: int
+) -> WalkTraces:
   """Traces of fresh rollouts of students on the mesh, as NumPy arrays [S, G, R, ...].
 
   Args:
-    task: the task.
-    model: the students' architecture.
-    state: theirs, on the mesh; `state.extra` holds the teacher's probabilities.
-    num_students: S, without the padding of the mesh.
+    students: on the mesh.
     mesh: from `seeds.device_mesh`.
     temperatures: R of them; 0 takes the argmax.
     num_graphs: G per student.
     seed: of graphs and draws.
   """
-  rollouts = evaluation.roll_out(task, model, state, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
-  read = seeds.map_seeds(lambda row: read_walks(task, model, *row), mesh, brief=True)
-  traces = read((state.params, state.extra, rollouts.problems, rollouts.nodes))
-  return jax.tree.map(np.asarray, seeds.to_host(traces, num_students))
+  task = students.tasks[0]
+  functions = student_functions.functions_of(students.model, teacher.sizes_of(task))
+  rollouts = evaluation.roll_out(students, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
+  read = seeds.map_seeds(lambda row: read_walks(task, functions, *row), mesh, brief=True)
+  traces = read((students.state.params, students.state.task.probabilities, rollouts.problems, rollouts.nodes))
+  return jax.tree.map(np.asarray, seeds.to_host(traces, len(students.is_finite)))

@@ -14,7 +14,8 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType
 
 from loopjax import decoding, encoding, evaluation, seeds, teacher, transformer
-from loopjax.decoding import LogitsProcessor, Problems, Rollout
+from loopjax.decoding import LogitsProcessor, Rollout
+from loopjax.student_functions import Problems
 from loopjax.encoding import Row
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import PADDING

@@ -12,7 +12,7 @@ from absl.testing import absltest
 from experiments import confidence as experiment
 from loopjax import claims, loop_confidence, plotting, seeds
 from loopjax.analysis.confidence import QUANTILES
-from loopjax.decoding import Problems
+from loopjax.student_functions import Problems
 from loopjax.evaluation import Rollouts
 from loopjax.star_graph import Graph, StarGraph
 from loopjax.teacher import PADDING

@@ -16,7 +16,8 @@ from absl.testing import absltest, parameterized
 from loopjax import decoding, teacher
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
-from loopjax.decoding import LogitsProcessor, Problems
+from loopjax.decoding import LogitsProcessor
+from loopjax.student_functions import Problems
 from loopjax.star_graph import ROOT, Graph, StarGraph
 from loopjax.teacher import PADDING
 from loopjax.transformer import Transformer

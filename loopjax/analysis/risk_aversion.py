@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher, transformer
-from loopjax.decoding import Problems
-from loopjax.star_graph import ROOT, START, Graph, StarGraph
-from loopjax.transformer import Transformer
+from loopjax import encoding, star_graph, teacher
+from loopjax.star_graph import ROOT, START, StarGraph
+from loopjax.student_functions import Problems, Student
+from loopjax.teacher import TeacherProbabilities
 
 
 class RootMeasures(NamedTuple):
@@ -76,8 +76,9 @@ def measure_root(task: StarGraph, nodes: jax.Array, cycle_prob: jax.Array, goal_
 
 
 def root_probabilities(
-  task: StarGraph, model: Transformer, params: Any, problems: Problems, num_visits: int
-) -> jax.Array:
+  task: StarGraph, student: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems,
+  num_visits: int,
+) -> jax.Array:  # fmt: skip
   """The student's next-node probabilities [G, R, K, N] at r, before and after pure s-r-s cycles, at temperature 1.
 
   Raises:
@@ -87,26 +88,21 @@ def root_probabilities(
     raise ValueError(f"num_visits={num_visits} is not allowed: at most {(task.max_steps - 1) // 2} under the cut")
   index = jnp.arange(task.max_steps)
   cycles = jnp.where(index < 2 * num_visits + 1, jnp.where(index % 2 == 0, START, ROOT), teacher.PADDING)
-
-  def encode(graph: Graph, goals: jax.Array) -> encoding.Row:
-    streams = jax.vmap(lambda goal: encoding.stream_of_walk(task, cycles, goal))(goals)
-    return encoding.encode_streams(task, graph, streams)
-
-  rows = jax.vmap(encode)(*problems)
-  logits = transformer.apply(model, task, params, rows).logits
-  first = teacher.stream_length(task) - (task.max_steps - 1)  # where s stands in a stream
-  at_root = jax.nn.softmax(logits[:, :, first + 1 : first + 2 * num_visits : 2])
+  walks = jnp.broadcast_to(cycles, (*problems.goal_chain.shape, task.max_steps))
+  logits = student.read(params, probabilities, problems, walks)
+  at_root = jax.nn.softmax(logits[:, :, 1 : 2 * num_visits : 2])
   return jax.vmap(encoding.node_probabilities)(problems.graphs, at_root)
 
 
 def measure_students_root(
-  task: StarGraph, model: Transformer, params: Any, problems: Problems, cycle_prob: jax.Array, *, num_visits: int
-) -> RootMeasures:
-  """The measures of one student at every prompt and visit; fields [G, R, K]."""
-  nodes = root_probabilities(task, model, params, problems, num_visits)
+  task: StarGraph, student: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems, *,
+  num_visits: int,
+) -> RootMeasures:  # fmt: skip
+  """The measures of one student at every prompt and visit; fields [G, R, K]. p is the teacher's `reset_prob`."""
+  nodes = root_probabilities(task, student, params, probabilities, problems, num_visits)
 
   def at_visit(distribution: jax.Array, goal: jax.Array) -> RootMeasures:
-    return measure_root(task, distribution, cycle_prob, goal)
+    return measure_root(task, distribution, probabilities.reset_prob, goal)
 
   over_visits = jax.vmap(at_visit, in_axes=(0, None))
   return jax.vmap(jax.vmap(over_visits))(nodes, problems.goal_chain)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from loopjax import encoding, star_graph, teacher, transformer
 from loopjax.config import require
-from loopjax.decoding import Problems
+from loopjax.student_functions import Problems
 from loopjax.star_graph import ROOT, Graph, StarGraph
 from loopjax.teacher import PADDING, TeacherProbabilities
 from loopjax.transformer import Transformer

@@ -10,6 +10,7 @@ Shapes: B rows, R streams, L stream positions, N nodes, V vocabulary, C children
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -19,30 +20,38 @@ import jax.numpy as jnp
 from loopjax import encoding, star_graph, teacher, training, transformer
 from loopjax.config import require
 from loopjax.star_graph import ROOT, StarGraph
-from loopjax.teacher import TeacherProbabilities
-from loopjax.training import Objective, Training
+from loopjax.training import Objective, TaskState, Training
 from loopjax.transformer import Transformer
 
 
 class MarginLossState(NamedTuple):
-  """What the objective carries, traced, so that one program serves a grid.
+  """What the objective carries, traced, so that one program serves a grid: the fields of `MarginLoss`."""
 
-  Attributes:
-    probabilities: the teacher's.
-    margin_weight: of the mean hinge beside the cross entropy; 0 is maximum likelihood.
-    margin: in nats.
-  """
-
-  probabilities: TeacherProbabilities
   margin_weight: jax.Array
   margin: jax.Array
 
 
-def margin_loss_state(task: StarGraph, margin_weight: float, margin: float) -> MarginLossState:
-  """The objective's initial state; raises `ValueError` where weight or margin are negative."""
-  require(margin_weight >= 0, "margin_weight", margin_weight, "at least 0")
-  require(margin >= 0, "margin", margin, "at least 0")
-  return MarginLossState(teacher.teacher_probabilities(task), jnp.float32(margin_weight), jnp.float32(margin))
+@dataclasses.dataclass(frozen=True)
+class MarginLoss:
+  """Maximum likelihood on teacher walks plus the weighted mean hinge.
+
+  Attributes:
+    margin_weight: of the mean hinge beside the cross entropy; 0 is maximum likelihood.
+    margin: in nats.
+  """
+
+  margin_weight: float = 0.3
+  margin: float = 0.5
+
+  def __post_init__(self) -> None:
+    for name in ("margin_weight", "margin"):
+      require(getattr(self, name) >= 0, f"objective.{name}", getattr(self, name), "at least 0")
+
+  def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
+    return margin_loss(task, model, training)
+
+  def extra(self) -> MarginLossState:
+    return MarginLossState(jnp.float32(self.margin_weight), jnp.float32(self.margin))
 
 
 def visited_before(task: StarGraph, batch: encoding.Row) -> jax.Array:
@@ -69,7 +78,7 @@ def hinges(log_q: jax.Array, visited: jax.Array, margin: jax.Array) -> tuple[jax
 
 
 def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The summed hinges of a batch, and the number of pairs (visit to r, visited child) that they come from.
+  """The summed hinges of a batch, and the summed weight of the pairs (visit to r, visited child) that they come from.
 
   Args:
     task: the task.
@@ -81,17 +90,17 @@ def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax
   is_child = jax.nn.one_hot(batch.labels[:, star_graph.children(task)], task.vocabulary_size)
   log_q = jnp.einsum("brlv,bcv->brlc", logits, is_child)  # up to the softmax's constant, which the margin cancels
   each, counts = hinges(log_q, visited_before(task, batch), margin)
-  counts &= ((batch.nodes == ROOT) & (batch.weights > 0))[..., None]
-  return jnp.sum(jnp.where(counts, each, 0.0)), jnp.sum(counts, dtype=jnp.float32)
+  weights = counts * jnp.where(batch.nodes == ROOT, batch.weights, 0.0)[..., None]
+  return jnp.sum(weights * each), jnp.sum(weights)
 
 
 @functools.cache  # the same objective again is the same program again
 def margin_loss(task: StarGraph, model: Transformer, training_config: Training) -> Objective:
-  """Maximum likelihood on teacher walks plus the weighted mean hinge; `extra` is a `MarginLossState`."""
-  likelihood = training.teacher_forcing(task, model, training_config)
+  """The objective of `MarginLoss`; carries a `MarginLossState`."""
 
-  def sample(key: jax.Array, extra: MarginLossState) -> encoding.Row:
-    return likelihood.sample(key, extra.probabilities)
+  def sample(key: jax.Array, state: TaskState, extra: MarginLossState) -> encoding.Row:
+    del extra
+    return training.sample_row(task, training_config, key, state)
 
   def loss(
     params: Any, batch: encoding.Row, key: jax.Array, extra: MarginLossState

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from loopjax import config as configs
 from loopjax import seeds, students, walk_traces
 from loopjax.star_graph import StarGraph
-from loopjax.students import Group
+from loopjax.students import Students
 from loopjax.teacher import PADDING
 from loopjax.walk_traces import WalkTraces
 
@@ -43,12 +43,10 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
     raise ValueError(f"{folder}: no student's loss stayed finite")
   # In one program: else every shape of a leaf compiles one of its own.
   choose = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf[np.array(rows)], state))
-  state = choose(group.students.state)
+  state = seeds.place(choose(group.state), mesh)
   task = group.tasks[0]
-  traces = walk_traces.trace_students(
-    task, group.model, seeds.place(state, mesh), len(rows), mesh, temperatures=TEMPERATURES, num_graphs=NUM_GRAPHS,
-    seed=0,
-  )  # fmt: skip
+  shown = group._replace(state=state, is_finite=np.ones(len(rows), bool))
+  traces = walk_traces.trace_students(shown, mesh, temperatures=TEMPERATURES, num_graphs=NUM_GRAPHS, seed=0)
   names = condition_names(group.tasks)
   task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
   return {
@@ -57,7 +55,7 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
     "length": task.chain_length,
     "cut": task.max_steps,
     "goalHidden": task.goal_hidden,
-    "steps": [int(group.students.history["step"].max()), group.training.num_steps],
+    "steps": [int(group.history["step"].max()), group.training.num_steps],
     "temperatures": TEMPERATURES,
     "students": [
       {"condition": names[task_index[row]], "seed": int(seed[row]), "walks": _walks(task, traces, index)}
@@ -73,9 +71,9 @@ def condition_names(tasks: list[StarGraph]) -> list[str]:
   return [", ".join(f"{field} {tree[field]:g}" for field in differing) for tree in trees]
 
 
-def _shown_rows(group: Group) -> list[int]:
+def _shown_rows(group: Students) -> list[int]:
   """The first finite students of every condition."""
-  is_finite = group.students.is_finite.reshape(len(group.tasks), -1)
+  is_finite = group.is_finite.reshape(len(group.tasks), -1)
   return [
     int(task * is_finite.shape[1] + row)
     for task in range(len(group.tasks))

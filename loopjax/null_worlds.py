@@ -1,0 +1,244 @@
+"""Students whose truth is known: they go through the same code as trained ones, and tell what a measure says of them.
+
+A *law* answers with known probabilities of the next node. At s and on chains it is the teacher. At r it is the exact
+teacher, which knows the goal, or the memoryless learner, which plays Proposition 1's solution at every visit; to the
+children it may add errors to the log-probabilities. Errors that are independent are a function of the whole walk so
+far, as a network's are: another walk, or a later visit, has other errors. A standing preference is a function of the
+graph alone. A law may also hold the posterior that the walk so far is an injected s-r-s loop (`theory.loop_posterior`).
+
+Ties are broken by independent errors too small to matter otherwise, so that they are fresh at every visit.
+
+Shapes: G graphs, R rollouts of a graph, W nodes of a walk, N nodes of a graph, C children, V vocabulary, S students.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.sharding import Mesh
+
+from loopjax import encoding, seeds, star_graph, student_functions, teacher, training
+from loopjax.config import require
+from loopjax.star_graph import ROOT, START, Graph, StarGraph
+from loopjax.student_functions import Problems, Student
+from loopjax.students import Students, check_one_program
+from loopjax.teacher import TeacherProbabilities
+from loopjax.training import MaximumLikelihood, ObjectiveConfig, Training, TrainState
+from loopjax.transformer import Transformer
+
+FRESH_TIES = 1e-4  # in nats: far above rounding, far below any difference between probabilities
+NEVER = 1e-30  # in place of a probability of 0, whose logarithm would spoil every sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+  """A student's probabilities, known exactly up to its errors.
+
+  Attributes:
+    learner: `teacher` (the exact one, which knows the goal) or `memoryless`.
+    errors: `independent` (others at every visit) or `standing` (one for each child of a graph).
+    error_size: their standard deviation, in nats.
+    loop_posterior: whether it holds the posterior that the walk is an injected s-r-s loop.
+  """
+
+  learner: str = "teacher"
+  errors: str = "independent"
+  error_size: float = FRESH_TIES
+  loop_posterior: bool = True
+
+  def __post_init__(self) -> None:
+    require(self.learner in ("teacher", "memoryless"), "law.learner", self.learner, "'teacher' or 'memoryless'")
+    require(self.errors in ("independent", "standing"), "law.errors", self.errors, "'independent' or 'standing'")
+    require(self.error_size > 0, "law.error_size", self.error_size, "above 0")
+
+
+ERROR_SIZE = 0.1  # nats, of the worlds with errors; a margin of 0.1 is worth 0.6 nats after the first visit
+WORLDS: dict[str, Law | None] = {
+  "untrained": None,
+  "exact teacher": Law(loop_posterior=False),
+  "independent errors": Law(error_size=ERROR_SIZE, loop_posterior=False),
+  "standing preference": Law(errors="standing", error_size=ERROR_SIZE, loop_posterior=False),
+  "memoryless": Law("memoryless", loop_posterior=False),
+  "loop posterior, traced": Law("teacher"),
+  "loop posterior, untraced": Law("memoryless"),
+}
+"""The worlds by name; None is the network as it is initialised."""
+
+
+class _LawState(NamedTuple):
+  """What a law keeps of walks: the problems, and of each walk, [G, R]:
+
+  Attributes:
+    graphs: fields [G, ...].
+    goal_chain: [G, R].
+    probabilities: the teacher's.
+    visited: [G, R, C] bool, the children entered so far.
+    cycles: the number of s-r-s cycles from its start, -1 once a child was entered.
+    walk_keys: a key that depends on every node so far.
+    graph_keys: [G], a key of the graph.
+  """
+
+  graphs: Graph
+  goal_chain: jax.Array
+  probabilities: TeacherProbabilities
+  visited: jax.Array
+  cycles: jax.Array
+  walk_keys: jax.Array
+  graph_keys: jax.Array
+
+
+def _begin(task: StarGraph, key: jax.Array, probabilities: TeacherProbabilities, problems: Problems) -> _LawState:
+  shape = problems.goal_chain.shape
+
+  def graph_key(labels: jax.Array) -> jax.Array:
+    return jax.lax.fori_loop(0, task.num_nodes, lambda i, k: jax.random.fold_in(k, labels[i]), key)
+
+  graph_keys = jax.vmap(graph_key)(problems.graphs.labels)
+  walk_keys = jax.vmap(lambda k, goals: jax.vmap(functools.partial(jax.random.fold_in, k))(goals))(
+    graph_keys, problems.goal_chain
+  )
+  return _LawState(
+    *problems,
+    probabilities=probabilities,
+    visited=jnp.zeros((*shape, task.num_chains), bool),
+    cycles=jnp.zeros(shape, jnp.int32),
+    walk_keys=walk_keys,
+    graph_keys=graph_keys,
+  )
+
+
+def _loop_posterior(probabilities: TeacherProbabilities, cycles: jax.Array) -> jax.Array:
+  """The probability that the walk is an injected s-r-s loop after `cycles` of them alone; 0 once a child was entered."""
+  share = probabilities.injected_share
+  by_teacher = (1 - share) * probabilities.reset_prob ** jnp.maximum(cycles, 0)
+  return jnp.where((cycles < 0) | (share == 0), 0.0, share / (share + by_teacher))
+
+
+def _at_root(law: Law, task: StarGraph, state: _LawState) -> tuple[jax.Array, jax.Array]:
+  """Log-probabilities of the reset [G, R] and of the children [G, R, C], errors added, not normalised."""
+  reset, n = state.probabilities.reset_prob, task.num_chains
+  if law.learner == "memoryless":
+    children = jnp.full(state.visited.shape, (1 - reset) / n)
+  else:
+    of_walk = functools.partial(teacher.child_probabilities, task, state.probabilities)
+    children = jax.vmap(jax.vmap(of_walk))(state.goal_chain, state.visited)
+  if law.loop_posterior:
+    is_loop = _loop_posterior(state.probabilities, state.cycles)
+    reset = is_loop + (1 - is_loop) * reset
+    children = (1 - is_loop[..., None]) * children
+  reset = jnp.broadcast_to(reset, state.cycles.shape)
+  keys = state.graph_keys[:, None] if law.errors == "standing" else state.walk_keys
+  errors = law.error_size * jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (n,))))(keys)
+  return jnp.log(jnp.maximum(reset, NEVER)), jnp.log(jnp.maximum(children, NEVER)) + errors
+
+
+def _follow(task: StarGraph, state: _LawState, nodes: jax.Array, index: jax.Array) -> _LawState:
+  """The state once `nodes` [G, R] were read as nodes `index` of their walks."""
+  enters = teacher.entered(task, nodes)
+  cycles = state.cycles + ((nodes == START) & (index > 0))
+  return state._replace(
+    visited=state.visited | enters,
+    cycles=jnp.where((state.cycles < 0) | jnp.any(enters, axis=-1), -1, cycles),
+    walk_keys=jax.vmap(jax.vmap(jax.random.fold_in))(state.walk_keys, nodes),
+  )
+
+
+def _next_log_probabilities(law: Law, task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
+  """Log-probabilities of the next node, [G, R, N], where the walks stand at `nodes`."""
+  of_node = functools.partial(teacher.next_node_probabilities, task, state.probabilities)
+  elsewhere = jax.vmap(jax.vmap(of_node))(state.goal_chain, nodes, state.visited)
+  reset, children = _at_root(law, task, state)
+  at_root = jnp.full(elsewhere.shape, jnp.log(NEVER)).at[..., START].set(reset)
+  at_root = at_root.at[..., star_graph.children(task)].set(children)
+  return jnp.where((nodes == ROOT)[..., None], at_root, jnp.log(jnp.maximum(elsewhere, NEVER)))
+
+
+def _logits(law: Law, task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
+  """As `_next_log_probabilities`, over labels, [G, R, V]."""
+  over_nodes = _next_log_probabilities(law, task, state, nodes)
+  over_labels = jnp.full((*nodes.shape, task.vocabulary_size), jnp.log(NEVER))
+  return jax.vmap(lambda to, labels, values: to.at[:, labels].set(values))(over_labels, state.graphs.labels, over_nodes)
+
+
+@student_functions.functions_of.register
+def _functions(law: Law, task: StarGraph) -> Student:
+  """The law's functions; its parameters are a key, that of its errors."""
+  begin = functools.partial(_begin, task)
+
+  def answer(state: _LawState, nodes: jax.Array, index: jax.Array) -> tuple[_LawState, jax.Array]:
+    state = _follow(task, state, nodes, index)
+    return state, _logits(law, task, state, jnp.clip(nodes, 0, task.num_nodes - 1))
+
+  def step(key: Any, state: _LawState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _LawState]:
+    del key
+    nodes = jax.vmap(functools.partial(encoding.nodes_of_labels, task))(state.graphs, labels)
+    state, logits = answer(state, nodes, index)
+    return logits, state
+
+  def read(key: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:
+    places = jnp.arange(task.max_steps - 1)
+    nodes = jnp.moveaxis(walks[..., :-1], -1, 0)
+    state = begin(key, probabilities, problems)
+    _, logits = jax.lax.scan(lambda state, here: answer(state, *here), state, (nodes, places))
+    return jnp.moveaxis(logits, 0, 2)
+
+  return Student(begin, step, read)
+
+
+def law_students(
+  law: Law, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], mesh: Mesh
+) -> Students:
+  """Students that follow the law, a row per (task, seed); their seeds choose errors, graphs and draws."""
+  check_one_program(tasks)
+  states = [training.task_state(task, config) for task in tasks for _ in seed_numbers]
+  numbers = [seed for _ in tasks for seed in seed_numbers]
+  keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.asarray(numbers))
+  steps = jnp.zeros(len(numbers), jnp.int32)
+  task_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+  state = seeds.place(TrainState(steps, keys[:, 0], (), keys[:, 1], task_states, ()), mesh)
+  return _known(law, tasks, config, seed_numbers, state)
+
+
+def untrained_students(
+  model: Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], mesh: Mesh
+) -> Students:
+  """Networks as they are initialised, a row per (task, seed)."""
+  from loopjax import runner
+
+  check_one_program(tasks)
+  state = runner.initial_states(tasks, model, config, seed_numbers, mesh)
+  return _known(model, tasks, config, seed_numbers, state)
+
+
+def _known(
+  model: Law | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], state: TrainState
+) -> Students:
+  num_students = len(tasks) * len(seed_numbers)
+  history = pd.DataFrame(columns=["step", "row", "loss", "gradient_norm", "trained_positions"], dtype=float)
+  objectives: list[ObjectiveConfig] = [MaximumLikelihood()] * len(tasks)
+  is_finite = np.ones(num_students, bool)
+  return Students(list(tasks), model, config, list(seed_numbers), objectives, state, is_finite, history)
+
+
+class Pretender:
+  """Gives experiments the students of one world in place of trained ones; see `students.Obtain`."""
+
+  def __init__(self, world: str, mesh: Mesh):
+    require(world in WORLDS, "world", world, f"one of {list(WORLDS)}")
+    self.law, self.mesh = WORLDS[world], mesh
+
+  def __call__(
+    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
+    objectives: Sequence[ObjectiveConfig] | None = None,
+  ) -> Students:  # fmt: skip
+    del name, objectives
+    if self.law is None:
+      return untrained_students(model, tasks, config, seed_numbers, self.mesh)
+    return law_students(self.law, tasks, config, seed_numbers, self.mesh)
