@@ -12,7 +12,9 @@ from loopjax.theory.markov_chain import (
   markov_chain,
   memoryless_statistics,
   teacher_statistics,
+  walk_lengths,
 )
+from loopjax.theory.packing import position_weights
 from loopjax.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
 
 __all__ = [
@@ -26,8 +28,10 @@ __all__ = [
   "bayes_statistics",
   "markov_chain",
   "memoryless_statistics",
+  "position_weights",
   "proposition_one",
   "proposition_threshold",
   "sample_bayes_walks",
   "teacher_statistics",
+  "walk_lengths",
 ]
