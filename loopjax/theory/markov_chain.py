@@ -137,7 +137,7 @@ def _same_wrong_child_policy(task: StarGraph, state: State) -> list[float]:
 
 
 def root_actions(task: StarGraph, state: State, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
-  """What `policy` gives to one action of each kind at the root, [K], and how many actions of each kind there are, [K]."""
+  """What `policy` gives at the root to one action of each kind, [K], and the number of actions of each kind, [K]."""
   count = np.array([1, 1, state.wrong_visited, task.num_chains - 1 - state.wrong_visited])
   return np.array(policy(task, state), float), count
 
