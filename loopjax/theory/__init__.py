@@ -4,6 +4,7 @@ Everything here is float64 on the host. Nothing is shared with `teacher`: sample
 """
 
 from loopjax.theory.bayes import SampledStatistics, bayes_statistics, sample_bayes_walks
+from loopjax.theory.losses import memoryless_loss, teacher_loss
 from loopjax.theory.markov_chain import (
   MarkovChain,
   Policy,
@@ -12,7 +13,9 @@ from loopjax.theory.markov_chain import (
   markov_chain,
   memoryless_statistics,
   teacher_statistics,
+  walk_lengths,
 )
+from loopjax.theory.packing import position_weights
 from loopjax.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
 
 __all__ = [
@@ -25,9 +28,13 @@ __all__ = [
   "argmax_phase",
   "bayes_statistics",
   "markov_chain",
+  "memoryless_loss",
   "memoryless_statistics",
+  "position_weights",
   "proposition_one",
   "proposition_threshold",
   "sample_bayes_walks",
+  "teacher_loss",
   "teacher_statistics",
+  "walk_lengths",
 ]

@@ -83,35 +83,7 @@ def child_probabilities(task: StarGraph, num_visited: ArrayLike) -> ChildProbabi
   return ChildProbabilities(forward * e * unvisited, forward * e * visited, forward * (1 - e + e * bonus))
 
 
-# A policy gives, for the task, the number of wrong children visited and whether the goal's child is visited, the
-# probability (up to a factor) of a reset, of the goal's child, of one visited and of one unvisited wrong child.
-Policy = Callable[[StarGraph, int, bool], list[float]]
-
-
-def _teacher_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
-  unvisited, visited, bonus = child_probabilities(task, wrong_visited + goal_visited)
-  goal_child = (visited if goal_visited else unvisited) + bonus
-  return [task.reset_prob, float(goal_child), float(visited), float(unvisited)]
-
-
-def _memoryless_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
-  cycle, child = proposition_one(task.reset_prob, task.num_chains)
-  return [float(cycle)] + 3 * [float(child)]
-
-
-def _cycle_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
-  return [1, 0, 0, 0]
-
-
-def _goal_child_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
-  return [0, 1, 0, 0]
-
-
-def _same_wrong_child_policy(task: StarGraph, wrong_visited: int, goal_visited: bool) -> list[float]:
-  return [0, 0, 1, 0] if wrong_visited else [0, 0, 0, 1]
-
-
-# The Markov chain.
+# States, and what is done at the root in each.
 
 
 class State(NamedTuple):
@@ -133,16 +105,57 @@ class State(NamedTuple):
   start_covered: bool = False
 
 
-def _root_moves(task: StarGraph, state: State, policy: Policy, temperature: float) -> list[tuple[State, float]]:
-  k = state.wrong_visited
-  count = np.array([1, 1, k, task.num_chains - 1 - k])
-  each = np.array(policy(task, k, state.goal_visited), float)
+# A policy gives, for the task and a state at the root, the probability (up to a factor) of a reset, of the goal's
+# child, of one visited and of one unvisited wrong child.
+Policy = Callable[[StarGraph, State], list[float]]
+
+
+def teacher_policy(task: StarGraph, state: State) -> list[float]:
+  unvisited, visited, bonus = child_probabilities(task, state.wrong_visited + state.goal_visited)
+  goal_child = (visited if state.goal_visited else unvisited) + bonus
+  return [task.reset_prob, float(goal_child), float(visited), float(unvisited)]
+
+
+def memoryless_policy(task: StarGraph, state: State) -> list[float]:
+  cycle, child = proposition_one(task.reset_prob, task.num_chains)
+  return [float(cycle)] + 3 * [float(child)]
+
+
+def _cycle_policy(task: StarGraph, state: State) -> list[float]:
+  return [1, 0, 0, 0]
+
+
+def _goal_child_policy(task: StarGraph, state: State) -> list[float]:
+  return [0, 1, 0, 0]
+
+
+def _same_wrong_child_policy(task: StarGraph, state: State) -> list[float]:
+  return [0, 0, 1, 0] if state.wrong_visited else [0, 0, 0, 1]
+
+
+# The Markov chain.
+
+
+def root_actions(task: StarGraph, state: State, policy: Policy) -> tuple[np.ndarray, np.ndarray]:
+  """What `policy` gives at the root to one action of each kind, [K], and the number of actions of each kind, [K]."""
+  count = np.array([1, 1, state.wrong_visited, task.num_chains - 1 - state.wrong_visited])
+  return np.array(policy(task, state), float), count
+
+
+def chain_moves(task: StarGraph, temperature: float) -> np.ndarray:
+  """The probabilities of a reset and of the move forward at an inner chain node, [2]."""
+  return temper(np.array([task.reset_prob, 1 - task.reset_prob]), np.ones(2), temperature)
+
+
+def root_moves(task: StarGraph, state: State, policy: Policy, temperature: float) -> list[tuple[State, float]]:
+  """The states that may follow `state`, which is at the root, one for each kind of action, and their probabilities."""
+  each, count = root_actions(task, state, policy)
   chain = state._replace(depth=1, start_covered=False)
   targets = [
     state._replace(place="start", start_covered=True),
     chain._replace(place="goal", goal_visited=True),
     chain._replace(place="wrong"),
-    chain._replace(place="wrong", wrong_visited=k + 1),
+    chain._replace(place="wrong", wrong_visited=state.wrong_visited + 1),
   ]
   return list(zip(targets, count * temper(each, count, temperature), strict=True))
 
@@ -152,11 +165,11 @@ def _moves(task: StarGraph, state: State, policy: Policy, temperature: float) ->
   if state.place == "start":
     return [(state._replace(place="root"), 1.0)]
   if state.place == "root":
-    return _root_moves(task, state, policy, temperature)
+    return root_moves(task, state, policy, temperature)
   back = state._replace(place="start", depth=0)
   if state.depth == task.chain_length:
     return [] if state.place == "goal" else [(back, 1.0)]
-  reset, forward = temper(np.array([task.reset_prob, 1 - task.reset_prob]), np.ones(2), temperature)
+  reset, forward = chain_moves(task, temperature)
   return [(back, reset), (state._replace(depth=state.depth + 1), forward)]
 
 
@@ -186,7 +199,7 @@ class MarkovChain(NamedTuple):
   at_goal: np.ndarray
 
 
-def markov_chain(task: StarGraph, policy: Policy = _teacher_policy, temperature: float = 1.0) -> MarkovChain:
+def markov_chain(task: StarGraph, policy: Policy = teacher_policy, temperature: float = 1.0) -> MarkovChain:
   """Enumerates the states reachable under `policy` at the root and the teacher's chain moves, all at `temperature`."""
   check_temperature(temperature)
   states, index, entries = [State("start")], {State("start"): 0}, []
@@ -204,6 +217,14 @@ def markov_chain(task: StarGraph, policy: Policy = _teacher_policy, temperature:
   return MarkovChain(states, matrices[0], matrices[1:], at_goal)
 
 
+def occupation(chain: MarkovChain, num_nodes: int) -> np.ndarray:
+  """The probability that a walk's node of index 0, 1, ... stands in each state, [`num_nodes`, X]; goals end walks."""
+  mass = [np.eye(len(chain.states))[0]]
+  for _ in range(num_nodes - 1):
+    mass.append(chain.transition.T @ mass[-1])
+  return np.stack(mass)
+
+
 def _ended(mass: np.ndarray, totals: np.ndarray, length: int) -> np.ndarray:
   """Walks that end with `length` nodes: their probability times 1, loops, length, share, distinct, revisits, [6]."""
   probability = mass.sum()
@@ -211,21 +232,32 @@ def _ended(mass: np.ndarray, totals: np.ndarray, length: int) -> np.ndarray:
   return np.array([probability, loops, length * probability, covered / length, distinct, revisits])
 
 
-def _expectations(task: StarGraph, policy: Policy, temperature: float) -> np.ndarray:
+def _expectations(chain: MarkovChain, max_steps: int) -> np.ndarray:
   """The sums of `_ended` over successful walks (row 0) and over cut walks (row 1), [2, 6].
 
-  Iterated are the mass [X] of each state and, for each measure, its expectation on the event of being there, [X, 4]:
+  Iterated beside the mass of each state is, for each measure, its expectation on the event of being there, [X, 4]:
   a walk's length is known at the step at which it ends, so the mean of the ratio covered / length is exact.
   """
-  chain = markov_chain(task, policy, temperature)
-  mass = np.eye(len(chain.states))[0]
+  mass = occupation(chain, max_steps)
   totals = np.zeros((len(chain.states), len(chain.gains)))
   successful = np.zeros(6)
-  for length in range(2, task.max_steps + 1):
-    totals = chain.transition.T @ totals + np.stack([gain.T @ mass for gain in chain.gains], axis=1)
-    mass = chain.transition.T @ mass
-    successful += _ended(mass[chain.at_goal], totals[chain.at_goal], length)
-  return np.stack([successful, _ended(mass[~chain.at_goal], totals[~chain.at_goal], task.max_steps)])
+  for length in range(2, max_steps + 1):
+    gained = np.stack([gain.T @ mass[length - 2] for gain in chain.gains], axis=1)
+    totals = chain.transition.T @ totals + gained
+    successful += _ended(mass[length - 1, chain.at_goal], totals[chain.at_goal], length)
+  return np.stack([successful, _ended(mass[-1, ~chain.at_goal], totals[~chain.at_goal], max_steps)])
+
+
+def walk_lengths(task: StarGraph) -> np.ndarray:
+  """The distribution of a sampled walk's number of nodes, [W + 1], W = max_steps: entry m is P(m nodes).
+
+  The walks are the teacher's at T = 1 and, in their share, injected loops, which take all W nodes.
+  """
+  chain, longest = markov_chain(task), np.eye(task.max_steps + 1)[-1]
+  mass = occupation(chain, task.max_steps)
+  reached = np.append(0, mass[:, chain.at_goal].sum(axis=-1))
+  clean = reached + mass[-1, ~chain.at_goal].sum() * longest
+  return (1 - task.injected_share) * clean + task.injected_share * longest
 
 
 def _loop_depths(task: StarGraph) -> dict[int, float]:
@@ -265,6 +297,11 @@ def _statistics(expectations: np.ndarray) -> WalkStatistics:
   return WalkStatistics(*map(float, [reached, *means, given_success[2], given_success[1]]))
 
 
+def chain_statistics(chain: MarkovChain, max_steps: int) -> WalkStatistics:
+  """The exact statistics of the chain's walks under the cut at `max_steps` nodes."""
+  return _statistics(_expectations(chain, max_steps))
+
+
 def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
   """The exact statistics of the walks that are sampled: the teacher's, and injected loops in their share.
 
@@ -277,7 +314,7 @@ def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStat
   Raises:
     ValueError: the temperature is negative or not finite.
   """
-  clean = _expectations(task, _teacher_policy, temperature)
+  clean = _expectations(markov_chain(task, teacher_policy, temperature), task.max_steps)
   return _statistics((1 - task.injected_share) * clean + task.injected_share * _loop_expectations(task))
 
 
@@ -301,9 +338,11 @@ def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: st
   may_freeze = temperature == 0
   require(may_freeze or ties == "fresh", "ties", ties, f"'fresh' where temperature={temperature!r} is not 0")
   if ties == "fresh":
-    return _statistics(_expectations(task, _memoryless_policy, temperature))
+    return chain_statistics(markov_chain(task, memoryless_policy, temperature), task.max_steps)
   cycle, child = proposition_one(task.reset_prob, task.num_chains, temperature=0.0)
   policies = [_cycle_policy, _goal_child_policy, _same_wrong_child_policy]
   weights = [cycle, child, (task.num_chains - 1) * child]
-  mixture = zip(weights, policies, strict=True)
-  return _statistics(sum(weight * _expectations(task, policy, 0.0) for weight, policy in mixture if weight > 0))
+  mixture = [(weight, policy) for weight, policy in zip(weights, policies, strict=True) if weight > 0]
+  return _statistics(
+    sum(weight * _expectations(markov_chain(task, policy, 0.0), task.max_steps) for weight, policy in mixture)
+  )
