@@ -1,9 +1,10 @@
-"""Exact theory: Proposition 1, the teacher as a Markov chain, and two theoretical learners.
+"""Exact theory: Proposition 1, the teacher as a Markov chain, and theoretical learners.
 
 Everything here is float64 on the host. Nothing is shared with `teacher`: sampler and theory check each other.
 """
 
 from loopjax.theory.bayes import SampledStatistics, bayes_statistics, sample_bayes_walks
+from loopjax.theory.loop_posterior import loop_posterior, loop_posterior_statistics
 from loopjax.theory.losses import memoryless_loss, teacher_loss
 from loopjax.theory.markov_chain import (
   MarkovChain,
@@ -27,6 +28,8 @@ __all__ = [
   "WalkStatistics",
   "argmax_phase",
   "bayes_statistics",
+  "loop_posterior",
+  "loop_posterior_statistics",
   "markov_chain",
   "memoryless_loss",
   "memoryless_statistics",
