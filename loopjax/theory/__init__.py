@@ -1,4 +1,4 @@
-"""Exact theory: Proposition 1, the teacher as a Markov chain, and theoretical learners.
+"""Exact theory: Proposition 1, the teacher as a Markov chain, theoretical learners, and what follows from them.
 
 Everything here is float64 on the host. Nothing is shared with `teacher`: sampler and theory check each other.
 """
@@ -17,6 +17,7 @@ from loopjax.theory.markov_chain import (
   walk_lengths,
 )
 from loopjax.theory.packing import position_weights
+from loopjax.theory.persistence import teacher_persistence, teacher_persistence_by_visit
 from loopjax.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
   "proposition_threshold",
   "sample_bayes_walks",
   "teacher_loss",
+  "teacher_persistence",
+  "teacher_persistence_by_visit",
   "teacher_statistics",
   "walk_lengths",
 ]
