@@ -179,6 +179,33 @@ def memoryless_at(temperature):
   return policy
 
 
+def memoryless_distribution(task, goal_chain, walk):
+  return memoryless_at(1.0)(task, goal_chain, walk)
+
+
+def loop_posterior(task, walk, share):
+  """Bayes' posterior that a walk is the loop s-r-s-r..., of which a `share` was injected: by the walk's likelihoods."""
+  is_loop = all(node == (S, R)[i % 2] for i, node in enumerate(walk))
+  by_teacher = sum(
+    math.prod(teacher_distribution(task, goal_chain, walk[:i])[walk[i]] for i in range(1, len(walk)))
+    for goal_chain in range(task.num_chains)
+  )
+  return share * is_loop / (share * is_loop + (1 - share) * by_teacher / task.num_chains)
+
+
+def loop_posterior_at(temperature, share, clean):
+  """The policy that predicts the loop with its posterior, else as the distribution `clean` does."""
+
+  def policy(task, goal_chain, walk):
+    distribution = clean(task, goal_chain, walk)
+    if walk[-1] == R and len(set(walk)) == 2:
+      posterior = loop_posterior(task, walk, share)
+      distribution = {node: (1 - posterior) * p + posterior * (node == S) for node, p in distribution.items()}
+    return temper(distribution, temperature)
+
+  return policy
+
+
 def goal_posterior(task, walk, barely=1e-60):
   """Bayes' posterior over the goal's chain given a walk that has not ended, uniform prior.
 

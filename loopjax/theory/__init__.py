@@ -1,9 +1,10 @@
-"""Exact theory: Proposition 1, the teacher as a Markov chain, and two theoretical learners.
+"""Exact theory: Proposition 1, the teacher as a Markov chain, theoretical learners, and what follows from them.
 
 Everything here is float64 on the host. Nothing is shared with `teacher`: sampler and theory check each other.
 """
 
 from loopjax.theory.bayes import SampledStatistics, bayes_statistics, sample_bayes_walks
+from loopjax.theory.loop_posterior import loop_posterior, loop_posterior_statistics
 from loopjax.theory.losses import memoryless_loss, teacher_loss
 from loopjax.theory.markov_chain import (
   MarkovChain,
@@ -16,6 +17,7 @@ from loopjax.theory.markov_chain import (
   walk_lengths,
 )
 from loopjax.theory.packing import position_weights
+from loopjax.theory.persistence import teacher_persistence, teacher_persistence_by_visit
 from loopjax.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
   "WalkStatistics",
   "argmax_phase",
   "bayes_statistics",
+  "loop_posterior",
+  "loop_posterior_statistics",
   "markov_chain",
   "memoryless_loss",
   "memoryless_statistics",
@@ -35,6 +39,8 @@ __all__ = [
   "proposition_threshold",
   "sample_bayes_walks",
   "teacher_loss",
+  "teacher_persistence",
+  "teacher_persistence_by_visit",
   "teacher_statistics",
   "walk_lengths",
 ]

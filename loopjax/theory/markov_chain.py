@@ -96,6 +96,8 @@ class State(NamedTuple):
     goal_visited: whether the goal's child is visited.
     start_covered: at s and at the r after it, whether that s closed an (s, r, s) window, so that a window that follows
       directly covers two nodes more instead of three.
+    pure_cycles: how often the walk has been from s to r and back, while it has entered no child; 0 from then on. It is
+      counted up to the chain's `tracked_cycles` only.
   """
 
   place: str
@@ -103,6 +105,7 @@ class State(NamedTuple):
   wrong_visited: int = 0
   goal_visited: bool = False
   start_covered: bool = False
+  pure_cycles: int = 0
 
 
 # A policy gives, for the task and a state at the root, the probability (up to a factor) of a reset, of the goal's
@@ -150,9 +153,10 @@ def chain_moves(task: StarGraph, temperature: float) -> np.ndarray:
 def root_moves(task: StarGraph, state: State, policy: Policy, temperature: float) -> list[tuple[State, float]]:
   """The states that may follow `state`, which is at the root, one for each kind of action, and their probabilities."""
   each, count = root_actions(task, state, policy)
-  chain = state._replace(depth=1, start_covered=False)
+  is_pure = not (state.wrong_visited or state.goal_visited)
+  chain = state._replace(depth=1, start_covered=False, pure_cycles=0)
   targets = [
-    state._replace(place="start", start_covered=True),
+    state._replace(place="start", start_covered=True, pure_cycles=state.pure_cycles + is_pure),
     chain._replace(place="goal", goal_visited=True),
     chain._replace(place="wrong"),
     chain._replace(place="wrong", wrong_visited=state.wrong_visited + 1),
@@ -199,13 +203,19 @@ class MarkovChain(NamedTuple):
   at_goal: np.ndarray
 
 
-def markov_chain(task: StarGraph, policy: Policy = teacher_policy, temperature: float = 1.0) -> MarkovChain:
-  """Enumerates the states reachable under `policy` at the root and the teacher's chain moves, all at `temperature`."""
+def markov_chain(
+  task: StarGraph, policy: Policy = teacher_policy, temperature: float = 1.0, *, tracked_cycles: int = 0
+) -> MarkovChain:
+  """Enumerates the states reachable under `policy` at the root and the teacher's chain moves, all at `temperature`.
+
+  Pure cycles are counted up to `tracked_cycles`: 0, the default, for policies that do not ask for their number.
+  """
   check_temperature(temperature)
   states, index, entries = [State("start")], {State("start"): 0}, []
   for source, state in enumerate(states):  # `states` grows as it is read
-    for target, probability in _moves(task, state, policy, temperature):
+    for following, probability in _moves(task, state, policy, temperature):
       if probability > 0:
+        target = following._replace(pure_cycles=min(following.pure_cycles, tracked_cycles))
         if target not in index:
           index[target] = len(states)
           states.append(target)
