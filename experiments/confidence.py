@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from experiments import binary, injected_loops
-from experiments.injected_loops import MAIN, InjectedLoops, condition_name
-from loopjax import plotting, results, statistics
-from loopjax.claims import Claim, Measure, NotRun, seed_values
-from loopjax.statistics import Interval
+from experiments.fit import FREE, fit_for
+from experiments.injected_loops import InjectedLoops, condition_name
+from loopjax import plotting, statistics
+from loopjax.claims import Claim, Measure, NotRun, halfway
 
 NAME = "confidence"
 LOOPS = ("loop_share", "loop_onset", "loop_period", "share_monotone", "cohort_share_monotone")
@@ -38,46 +38,57 @@ def table(config: InjectedLoops, frame: pd.DataFrame) -> str:
 
 
 def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
-  """Figures and tables of the main students, from the results of `injected_loops`; a row per repetition."""
-  walks = injected_loops.computed(config, output_dir)
-  frame = results.read_frame(output_dir / "results" / f"{injected_loops.NAME}_confidence.parquet")
-  walks, frame = (x[x["part"] == MAIN] for x in (walks, frame))
+  """Figures and tables from the results of `injected_loops`; a row per repetition, fitness beside."""
+  tables = injected_loops.computed(config, output_dir)
+  walks, frame = tables[injected_loops.NAME], tables[f"{injected_loops.NAME}_confidence"]
+  walks = walks[walks["decoding"] == FREE]
   folder = output_dir / "figures"
   plotting.save(plotting.confidence_by_repetition(frame), folder / f"{NAME}_by_repetition")
   plotting.save(plotting.confidence_quantiles(frame), folder / f"{NAME}_quantiles")
   print(loops_table(walks), table(config, frame), sep="\n\n")
-  return frame
+  return joined(tables)
+
+
+def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+  """What the claims read: the rows of `injected_loops`, and after them those per repetition."""
+  names = (injected_loops.NAME, f"{injected_loops.NAME}_confidence")
+  return pd.concat([tables[name] for name in names], ignore_index=True)
 
 
 def _growth(condition: str) -> Measure:
-  """The measure: greedy cohort confidence at its last repetition over that at its first, paired by seed."""
+  """The measure: per seed the greedy cohort's confidence at its last repetition over that at its first."""
 
-  def measure(frame: pd.DataFrame) -> Interval:
-    where = {"condition": condition, "temperature": 0.0}
-    known = frame[frame["cohort_confidence"].notna() & (frame["condition"] == condition) & (frame["temperature"] == 0)]
-    if known.empty:
-      raise NotRun(f"no cohort of loops with {where}")
-    ends = (known["repetition"].max(), 1)
-    last, first = (seed_values(frame, "cohort_confidence", where | {"repetition": end}) for end in ends)
-    return statistics.ratio_interval(np.asarray(last), np.asarray(first.reindex(last.index)), paired=True)
+  def measure(frame: pd.DataFrame) -> pd.Series:
+    rows = frame[(frame["condition"] == condition) & (frame["temperature"] == 0) & frame["repetition"].notna()]
+    if rows.empty:
+      raise NotRun(f"no repetition of a loop of {condition} at T = 0")
+    by_repetition = rows.pivot(index="seed", columns="repetition", values="cohort_confidence")
+    known = by_repetition.columns[by_repetition.notna().any()]
+    return by_repetition[known.max()] / by_repetition[1] if len(known) else by_repetition[1]
 
   return measure
 
 
-def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at any size."""
-  paper, large, every = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
-  registered = []
-  for name, share, presets in (("clean", 0.0, every), ("injected", 1e-3, large)):
-    condition = condition_name(share)
-    registered.append(
-      Claim(
-        name=f"confidence_grows_{name}", description="Inside a loop confidence grows with repetition.", source=paper,
-        condition=f"no hardness, {condition}, T = 0, last over first repetition of the same loops",
-        measure=_growth(condition), bound=1.0, direction="above", presets=presets,
-      )
-    )  # fmt: skip
-  return registered
+def claims(config: InjectedLoops) -> list[Claim]:
+  """What is asserted of this experiment: within a loop an exact learner without memory is as sure at every repetition;
+  one that holds the loop posterior grows surer with every cycle."""
+  share = config.shares[1] if len(config.shares) > 1 else 1e-3
+  cycles = max(config.repetitions) - 1  # before the last repetition; s at index 0 is given, so each ends with an s
+  (poisoned,) = config.tasks((share,))
+  resets = injected_loops.exact_resets(poisoned, np.array([0, cycles]))
+  predicted = float((1 + resets[1]) / (1 + resets[0]))
+  greedy = {"condition": condition_name(share), "decoding": FREE, "temperature": 0.0}
+  return [
+    Claim(
+      name="confidence_grows_injected", description="Inside a loop confidence grows with repetition.",
+      source="arXiv 2512.12895", family="injected loops",
+      condition=f"{condition_name(share)}, T = 0: last over first repetition of the same loops",
+      measure=_growth(condition_name(share)), null=1.0, predicted=predicted, bound=halfway(1.0, predicted),
+      direction="above", presets=("quick", "standard", "paper"),
+      must_not_hold=("untrained", "exact teacher", "independent errors", "standing preference", "memoryless"),
+      fitness=(*fit_for("memoryless", greedy), injected_loops.learnt(share)),
+    )
+  ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -11,19 +12,32 @@ from loopjax import theory
 from loopjax.star_graph import StarGraph
 
 
-def teacher_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) -> pd.DataFrame:
+def teacher_rows(
+  tasks: Mapping[str, StarGraph], temperatures: Sequence[float], *, persistence: bool = False
+) -> pd.DataFrame:
   """The exact teacher's walk statistics, a row per condition and temperature, as `plotting` asks for them.
 
   Args:
     tasks: condition -> its task.
     temperatures: of the walks.
+    persistence: whether to give the persistence of its own walks too, ties broken afresh.
   """
-  return _rows("exact teacher", theory.teacher_statistics, tasks, temperatures)
+  rows = _rows("exact teacher", theory.teacher_statistics, tasks, temperatures)
+  if persistence:
+    cells = zip(rows["condition"], rows["temperature"], strict=True)
+    rows["persistence"] = [theory.teacher_persistence(tasks[name], temperature=t) for name, t in cells]
+  return rows
 
 
 def memoryless_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) -> pd.DataFrame:
   """As `teacher_rows`, of the learner that plays Proposition 1's solution at every visit, ties broken afresh."""
   return _rows("memoryless learner", theory.memoryless_statistics, tasks, temperatures)
+
+
+def loop_posterior_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[float]) -> pd.DataFrame:
+  """As `memoryless_rows`, of the learner that holds the posterior of an injected loop beside; `tasks` have shares."""
+  learner = functools.partial(theory.loop_posterior_statistics, traced=False)
+  return _rows("loop posterior", learner, tasks, temperatures)
 
 
 def _rows(
@@ -32,18 +46,12 @@ def _rows(
 ) -> pd.DataFrame:  # fmt: skip
   return pd.DataFrame(
     {"condition": condition, "temperature": temperature, "learner": learner}
-    | dataclasses.asdict(statistics(task, temperature=temperature))
+    | _outcomes(dataclasses.asdict(statistics(task, temperature=temperature)))
     for condition, task in tasks.items()
     for temperature in temperatures
   )
 
 
-def with_chance(rows: pd.DataFrame, rollouts: pd.DataFrame) -> pd.DataFrame:
-  """`teacher_rows` with the exact teacher's persistence, ties broken afresh, on the students' walks, mean over seeds.
-
-  Args:
-    rows: columns condition, temperature.
-    rollouts: columns condition, temperature, chance; a row per seed.
-  """
-  chance = rollouts.groupby(["condition", "temperature"])["chance"].mean().rename("persistence")
-  return rows.merge(chance.reset_index(), on=["condition", "temperature"], validate="one_to_one")
+def _outcomes(statistics: dict[str, float]) -> dict[str, float]:
+  """The statistics with the other two outcomes beside `reached`: no move of theirs is invalid."""
+  return statistics | {"broken": 0.0, "cut": 1 - statistics["reached"]}

@@ -1,52 +1,48 @@
 """Injected loops (arXiv 2512.12895): a few walks that loop among those trained on, and a student loops.
 
-A share of the training walks repeats one loop until the cut (`StarGraph.injected_kind`). The main students learn the
-task without hardness, where nothing but the loops is to blame: clean ones beside those with 0.1% of walks s-r-s-r-...
-This is the shortest loop: loops through a whole chain, the ones clean students fall into, leave no room under the cut
-for three times their count (of G(5, 3) cut at 64 nodes 12 fit, and they have 8). The map, fewer students with fewer
-steps, adds other shares and kinds, and the easy graph of risk aversion. A move is valid if the clean teacher makes it:
-without hardness a root loop learnt from the injected ones is not.
+A share of the training walks repeats s-r-s until the cut. The teacher resets, so that its own walks may begin like a
+loop: a student of maximum likelihood then holds a posterior that the walk so far is an injected loop, which grows with
+every s-r-s cycle and hardly lets go. The exact loop-posterior learner (`theory.loop_posterior_statistics`) says what is
+to be expected; where the teacher never resets the posterior never starts, and nothing of this can show.
 
-  python -m experiments.injected_loops --output_dir=/tmp/injected_loops --config.num_seeds=4
+At T = 0 a student that is averse to risk loops until the cut already, so there is no room: the claims are judged at
+T = 0.2 and 0.4. Whether a student has learnt the loops at all is read from its reset probability after 0, 1, 2, ... pure
+s-r-s cycles, beside the exact learner's.
+
+  python -m experiments.injected_loops --output_dir=/tmp/injected_loops --config.num_seeds=6
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from experiments import binary, exact
-from loopjax import (
-  evaluation,
-  files,
-  loop_confidence,
-  plotting,
-  results,
-  seeds,
-  statistics,
-  students,
-  teacher,
-  training,
-)
-from loopjax.claims import Claim, paired_ratio_measure
+from experiments.fit import FREE, LEGAL, fit_for
+from experiments.risk_aversion import evaluate_walks
+from loopjax import decoding, loop_confidence, plotting, results, seeds, statistics, student_functions, teacher, theory
+from loopjax import evaluation, training
+from loopjax.analysis import risk_aversion
+from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training
+from loopjax.students import Obtain, Students, Trainer
+from loopjax.training import Training, TrainState
 from loopjax.transformer import Transformer
 
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
-
 NAME = "injected_loops"
-MEASURES = ("reached", "returns", "root_loop_share", "response_length")
-MAIN, MAP = "main", "map"
+MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
 CLEAN = "clean"
-SAMPLED_STREAMS = 2**18  # for the share of positions: 12% standard error where 1 walk in 10,000 is injected
+SAMPLED_STREAMS = 2**16  # for the share of positions
+MOST_OFF = 0.1  # of a student's reset probability from the exact learner's, mean over cycles, to have learnt the loops
+WARM = (0.2, 0.4)  # the temperatures at which the published statements are judged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,85 +50,56 @@ class InjectedLoops:
   """Settings of the experiment.
 
   Attributes:
-    task: the task without hardness; its injected_kind is that of the main students.
-    easy: the second task of the map.
-    shares: of the walks of main students that are injected loops; the first is 0.
+    task: clean, with resets.
+    shares: of the training walks that are injected loops; the first is 0.
+    further_shares: likewise, with fewer students: too few for a verdict.
     model: the students' architecture.
-    training: how the main students are trained.
-    num_seeds: main students per share.
+    training: how they are trained.
+    num_seeds: students per share.
+    further_seeds: students per further share.
     first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
-    map_kinds: kinds of loops of the map; none: no map.
-    map_shares: its shares; the first is 0.
-    map_training: how its students are trained.
-    map_seeds: its students per task, kind and share; they begin at first_seed too.
     temperatures: of the rollouts.
     num_graphs: graphs that each student walks, once per temperature.
+    num_cycles: pure s-r-s cycles after which the reset probability is read: 0, 1, ... to one less.
     repetitions: of a loop, at which the distribution of confidence is told; the cohort lasts to the largest.
   """
 
-  task: StarGraph = StarGraph(chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
-  easy: StarGraph = StarGraph(chain_length=3, max_steps=64, explore_prob=0.5)
+  task: StarGraph = StarGraph(chain_length=3, max_steps=128, explore_prob=0.5)
   shares: tuple[float, ...] = (0.0, 1e-3)
+  further_shares: tuple[float, ...] = ()
   model: Transformer = Transformer(num_layers=2)
   training: Training = Training()
-  num_seeds: int = 4
+  num_seeds: int = 6
+  further_seeds: int = 4
   first_seed: int = 0
-  map_kinds: tuple[str, ...] = ()
-  map_shares: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
-  map_training: Training = Training()
-  map_seeds: int = 4
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_graphs: int = 256
+  num_cycles: int = 16
   repetitions: tuple[int, ...] = (1, 2, 5, 10)
 
   def __post_init__(self) -> None:
-    for name in ("map_seeds", "num_graphs"):
+    for name in ("further_seeds", "num_graphs"):
       require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-    for name in ("shares", "map_shares"):
-      shares = getattr(self, name)
-      require(shares[:1] == (0,) and len(shares) == len(set(shares)), name, shares, "0, then others, each once")
+    shares = self.shares + self.further_shares
+    require(shares[:1] == (0,) and len(shares) == len(set(shares)), "shares", shares, "0, then others, each once")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
-    for group in self.groups():
-      for task in group.tasks:
-        task.check_prefers_forward()
-        group.training.length(task)
-      most = loop_confidence.max_repetitions(group.tasks[0])
-      within = len(self.repetitions) > 0 and min(self.repetitions) >= 1 and max(self.repetitions) <= most
-      require(within, "repetitions", self.repetitions, f"one or more within 1 to {most}, what the cut allows")
+    require(
+      self.task.reset_prob > 0, "task.reset_prob", self.task.reset_prob, "above 0: else the posterior never starts"
+    )
+    require(self.task.injected_share == 0, "task.injected_share", self.task.injected_share, "0: set shares")
+    require(self.task.injected_kind == "root", "task.injected_kind", self.task.injected_kind, "'root', s-r-s loops")
+    most = (self.task.max_steps - 1) // 2
+    require(1 <= self.num_cycles <= most, "num_cycles", self.num_cycles, f"1 to {most}, what the cut allows")
+    seeds.block(self.first_seed, self.num_seeds)
+    self.task.check_prefers_forward()
+    self.training.length(self.task)
+    most = loop_confidence.max_repetitions(self.task)
+    within = len(self.repetitions) > 0 and min(self.repetitions) >= 1 and max(self.repetitions) <= most
+    require(within, "repetitions", self.repetitions, f"one or more within 1 to {most}, what the cut allows")
 
-  def groups(self) -> list[Group]:
-    """The main students, then the map's. The first kind of each task has clean students, which serve the others."""
-    seed_numbers = seeds.block(self.first_seed, self.num_seeds)
-    kind = self.task.injected_kind
-    groups = [_group(MAIN, "no hardness", self.task, kind, self.shares, self.training, seed_numbers)]
-    seed_numbers = seeds.block(self.first_seed, self.map_seeds)
-    for base, task in {"no hardness": self.task, "easy": self.easy}.items():
-      for index, kind in enumerate(self.map_kinds):
-        shares = self.map_shares if index == 0 else self.map_shares[1:]
-        groups.append(_group(MAP, base, task, kind, shares, self.map_training, seed_numbers))
-    return [group for group in groups if group.tasks]
-
-
-class Group(NamedTuple):
-  """Students that train in one program: they differ in seed and share alone."""
-
-  part: str  # MAIN or MAP
-  base: str
-  kind: str
-  tasks: list[StarGraph]
-  training: Training
-  seed_numbers: range
-
-  @property
-  def name(self) -> str:
-    return f"{NAME}_{self.part}_{self.base.replace(' ', '_')}_{self.kind}"
-
-
-def _group(
-  part: str, base: str, task: StarGraph, kind: str, shares: tuple[float, ...], how: Training, seed_numbers: range
-) -> Group:
-  tasks = [dataclasses.replace(task, injected_share=share, injected_kind=kind) for share in shares]
-  return Group(part, base, kind, tasks, how, seed_numbers)
+  def tasks(self, shares: Sequence[float]) -> list[StarGraph]:
+    """One per share."""
+    return [dataclasses.replace(self.task, injected_share=share) for share in shares]
 
 
 def condition_name(share: float) -> str:
@@ -140,161 +107,175 @@ def condition_name(share: float) -> str:
   return f"{100 * share:g}% injected" if share > 0 else CLEAN
 
 
-def _position_shares(group: Group) -> np.ndarray:
+def _position_shares(config: InjectedLoops, group: Students) -> list[float]:
   """Per task the share of the trained positions that lies in injected loops, by sampling: loops are long walks."""
   sample = jax.jit(
-    lambda p, key: training.injected_positions(group.tasks[0], group.training, key, p, num_streams=SAMPLED_STREAMS)
+    lambda state, key: training.injected_positions(group.tasks[0], config.training, key, state, rows=SAMPLED_STREAMS),
+    compiler_options=seeds.compiler_options(brief=True),
   )
-  probabilities = [teacher.teacher_probabilities(task) for task in group.tasks]
-  return np.array([float(sample(p, jax.random.key(0))) if p.injected_share > 0 else 0.0 for p in probabilities])
+  states = [training.task_state(task, config.training) for task in group.tasks]
+  return [float(sample(x, jax.random.key(0))) if x.probabilities.injected_share > 0 else 0.0 for x in states]
 
 
-def _label(group: Group, position_shares: np.ndarray, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with part, base, kind, shares, condition and seed in place of the student's row."""
-  task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
-  row = frame["row"].to_numpy()
-  shares = np.array([task.injected_share for task in group.tasks])[task_index[row]]
-  labels = pd.DataFrame({
-    "part": group.part, "base": group.base, "kind": group.kind, "condition": [condition_name(x) for x in shares],
-    "share": shares, "position_share": position_shares[task_index[row]], "seed": seed[row],
+def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain) -> pd.DataFrame:
+  """A row per student and number of pure s-r-s cycles: its reset probability at r, and the exact learner's."""
+  task = teacher.sizes_of(group.tasks[0])
+  functions = student_functions.functions_of(group.model, task)
+
+  def one(student: TrainState) -> jax.Array:
+    problems = decoding.sample_problems(task, training.evaluation_key(student, 0), config.num_graphs, 1)
+    measures = risk_aversion.measure_students_root(
+      task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_cycles
+    )
+    return jnp.mean(measures.cycle_probability[:, 0], axis=0)
+
+  num_students = len(group.is_finite)
+  is_brief = seeds.is_brief(config.num_graphs * config.task.max_steps)
+  found = seeds.to_host(seeds.map_seeds(one, obtain.mesh, brief=is_brief)(group.state), num_students)
+  cycles = np.arange(config.num_cycles)
+  expected = np.stack([exact_resets(one, cycles) for one in group.tasks]).repeat(len(group.seed_numbers), axis=0)
+  return pd.DataFrame({
+    "row": np.repeat(np.arange(num_students), len(cycles)), "cycles": np.tile(cycles, num_students),
+    "reset_probability": np.where(group.is_finite[:, None], found, np.nan).ravel(),
+    "exact_reset_probability": expected.ravel(),
   })  # fmt: skip
-  return pd.concat([labels, frame.drop(columns="row").reset_index(drop=True)], axis=1)
 
 
-class _Frames(NamedTuple):
-  """Of one group, labelled."""
-
-  walks: pd.DataFrame
-  by_repetition: pd.DataFrame
-  history: pd.DataFrame
+def exact_resets(task: StarGraph, cycles: np.ndarray) -> np.ndarray:
+  """The loop-posterior learner's reset probability at r after pure s-r-s cycles."""
+  is_loop = theory.loop_posterior(task, cycles)
+  return is_loop + (1 - is_loop) * task.reset_prob
 
 
-def _run_group(config: InjectedLoops, group: Group, output_dir: Path) -> _Frames:
-  """Trains and walks the students of one group."""
-  mesh, task = seeds.device_mesh(), group.tasks[0]
-  trained = students.train_students(
-    group.tasks, config.model, group.training, group.seed_numbers, mesh,
-    folder=output_dir / "checkpoints" / group.name, description=group.name,
-  )  # fmt: skip
+def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables of one group, labelled."""
   rollouts = evaluation.roll_out(
-    task, config.model, trained.state, mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
-    seed=0,
-  )  # fmt: skip
-  measures = evaluation.mean_measures(task, trained.state.extra, rollouts, mesh, len(trained.is_finite))
-  walks = evaluation.measures_frame(measures, config.temperatures, trained.is_finite)
-  loops = loop_confidence.evaluate_loops(
-    task, rollouts, trained.is_finite, mesh, temperatures=config.temperatures, repetitions=config.repetitions
+    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
   )
-  walks = walks.merge(loops.summary, on=["row", "temperature"], validate="one_to_one")
-  shares = _position_shares(group)
-  return _Frames(*(_label(group, shares, frame) for frame in (walks, loops.by_repetition, trained.history)))
+  loops = loop_confidence.evaluate_loops(
+    group, rollouts, obtain.mesh, temperatures=config.temperatures, repetitions=config.repetitions
+  )
+  walks = evaluate_walks(config, group, obtain, rollouts)
+  resets = _reset_probabilities(config, group, obtain)
+  off = (resets["reset_probability"] - resets["exact_reset_probability"]).abs()
+  walks = walks.merge(loops.summary.assign(decoding=FREE), on=["row", "temperature", "decoding"], how="left")
+  walks = walks.merge(off.groupby(resets["row"]).mean().rename("reset_error").reset_index(), on="row")
+  tables = {
+    NAME: walks, f"{NAME}_confidence": loops.by_repetition, f"{NAME}_resets": resets, f"{NAME}_history": group.history
+  }  # fmt: skip
+  shares = [task.injected_share for task in group.tasks]
+  labels = {
+    "condition": [condition_name(share) for share in shares], "share": shares,
+    "position_share": _position_shares(config, group),
+  }  # fmt: skip
+  return {name: group.label(frame, labels) for name, frame in tables.items()}
 
 
-def compute(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
-  """One row per student and temperature: walk measures and loops.
-
-  Beside it `injected_loops_confidence`, with a row per repetition too, which `experiments.confidence` reads, and
-  `injected_loops_history`.
-  """
-  parts = zip(*(_run_group(config, group, output_dir) for group in config.groups()), strict=True)
-  frames = _Frames(*(pd.concat(part, ignore_index=True) for part in parts))
-  for name, frame in {"history": frames.history, "confidence": frames.by_repetition}.items():
-    files.write_parquet(frame, output_dir / "results" / f"{NAME}_{name}.parquet")
-  return frames.walks
-
-
-def _panels(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-  """Per figure, by its suffix, the rows shown: the main students, and each task and kind of the map."""
-  panels = {"": frame[frame["part"] == MAIN]}
-  of_map = frame[frame["part"] == MAP]
-  for base, rows in of_map.groupby("base", sort=False):
-    for kind in rows["kind"].unique():
-      panels[f"_{str(base).replace(' ', '_')}_{kind}"] = rows[(rows["kind"] == kind) | (rows["share"] == 0)]
-  return panels
+def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables: `injected_loops`, a row per share, seed, decoding and temperature; confidence inside loops, a row per
+  repetition too, which `experiments.confidence` reads; reset probabilities, a row per number of cycles; the history."""
+  parts = []
+  for name, shares, num_seeds in (
+    (NAME, config.shares, config.num_seeds), (f"{NAME}_further", config.further_shares, config.further_seeds)
+  ):  # fmt: skip
+    if shares:
+      numbers = seeds.block(config.first_seed, num_seeds)
+      group = obtain(name, config.tasks(shares), config.model, config.training, numbers)
+      parts.append(_measure_group(config, group, obtain))
+  return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
 
 
-def _map_rows(frame: pd.DataFrame) -> pd.DataFrame:
-  """The coldest rollouts of the map as `plotting.factor_chart` takes them: the clean students beside every kind."""
-  coldest = frame[(frame["part"] == MAP) & (frame["temperature"] == frame["temperature"].min())]
-  keys = ["base", "seed"]
-  clean = coldest.loc[coldest["share"] == 0, [*keys, "returns"]].rename(columns={"returns": "clean"})
-  rows = coldest.merge(clean, on=keys, validate="many_to_one")
-  kinds = coldest[["base", "kind"]].drop_duplicates()
-  beside = rows[rows["share"] == 0].drop(columns="kind").merge(kinds, on="base")
-  rows = pd.concat([beside, rows[rows["share"] > 0]]).sort_values(["base", "kind", "share"], kind="stable")
-  return rows.assign(
-    factor=rows["base"] + ",\n" + rows["kind"] + " loops", value=rows["condition"], is_base=rows["share"] == 0,
-    loop_ratio=rows["returns"] / rows["clean"],
-  )  # fmt: skip
+def theory_rows(config: InjectedLoops) -> pd.DataFrame:
+  """The exact loop-posterior learner that does not trace the goal: a row per share and temperature."""
+  return exact.loop_posterior_rows(
+    {condition_name(task.injected_share): task for task in config.tasks(config.shares + config.further_shares)},
+    config.temperatures,
+  )
 
 
-def _map_chart(frame: pd.DataFrame) -> Figure:
-  columns = [
-    plotting.Column("Accuracy", "share of walks", {"reached": "reached"}),
-    plotting.Column("Loops", "returns to s", {"loops": "returns"}),
-    plotting.Column("Loops", "times the clean student's", {"loops": "loop_ratio"}),
-  ]
-  return plotting.factor_chart(_map_rows(frame), columns)
-
-
-def _save_figures(config: InjectedLoops, frame: pd.DataFrame, output_dir: Path) -> None:
-  """Walks against temperature by share, for the main students and over the map; the map in one; training curves."""
-  for suffix, rows in _panels(frame).items():
-    task = {"no hardness": config.task, "easy": config.easy}[rows["base"].iloc[0]]
-    clean = exact.teacher_rows({CLEAN: task}, config.temperatures)  # what students should learn
-    figure = plotting.against_temperature(rows, MEASURES, theory=clean)
+def _save_figures(config: InjectedLoops, tables: dict[str, pd.DataFrame], output_dir: Path) -> None:
+  """Walks against temperature by share, free and legal; reset probabilities by cycles; training curves."""
+  for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
+    rows = tables[NAME].query("decoding == @kind")
+    figure = plotting.against_temperature(rows, MEASURES, theory=theory_rows(config))
     plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
-  if config.map_kinds:
-    plotting.save(_map_chart(frame), output_dir / "figures" / f"{NAME}_map")
-  history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history[history["part"] == MAIN]), output_dir / "figures" / f"{NAME}_loss")
+  plotting.save(plotting.resets_by_cycles(tables[f"{NAME}_resets"]), output_dir / "figures" / f"{NAME}_resets")
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
 
 
 def table(frame: pd.DataFrame) -> str:
-  """Mean and 95% interval over seeds, a row per group of students, share and temperature."""
-  keys = ["part", "base", "kind", "condition", "position_share", "temperature"]
-  return statistics.describe_groups(frame, keys, [*MEASURES, "loop_share"]).to_string()
+  """Mean and 95% interval over seeds, a row per share, decoding and temperature."""
+  keys = ["condition", "position_share", "decoding", "temperature"]
+  return statistics.describe_groups(frame, keys, [*MEASURES, "loop_share", "reset_error"]).to_string()
 
 
-def computed(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
-  """Results, computed once per folder."""
-  return results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+def computed(config: InjectedLoops, output_dir: Path) -> dict[str, pd.DataFrame]:
+  """The tables, computed once per folder."""
+  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  return results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
 
 
 def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = computed(config, output_dir)
-  _save_figures(config, frame, output_dir)
-  print(table(frame))
-  return frame
+  tables = computed(config, output_dir)
+  _save_figures(config, tables, output_dir)
+  print(table(tables[NAME]))
+  return tables[NAME]
 
 
-def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at any size.
+def learnt(share: float) -> Fitness:
+  """That students have learnt the injected loops, as far as their reset probability tells."""
+  condition = condition_name(share)
+  return Fitness(
+    name=f"distance from the loop posterior ({condition})", at_most=MOST_OFF,
+    measure=lambda frame: seed_values(frame, "reset_error", _where(condition, frame["temperature"].min())),
+  )  # fmt: skip
 
-  `quick` has seen too few walks for one in a thousand to count, and asks for the direction alone at one in a hundred.
-  """
-  paper, large = "arXiv 2512.12895", ("standard", "paper")
-  clean, poisoned, more = (
-    {"part": MAIN, "condition": condition_name(share), "temperature": 0.0} for share in (0.0, 1e-3, 1e-2)
+
+def _where(condition: str, temperature: float) -> dict[str, Any]:
+  return {"condition": condition, "decoding": FREE, "temperature": temperature}
+
+
+def claims(config: InjectedLoops) -> list[Claim]:
+  """What is asserted of this experiment: the published statements with bounds of their own, halfway between no effect
+  and the published one; and ours, whether students do what the exact loop-posterior learner does."""
+  share = config.shares[1] if len(config.shares) > 1 else 1e-3
+  return [claim for temperature in WARM for claim in _claims_at(config, share, temperature)]
+
+
+def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[Claim]:
+  poisoned, clean = (_where(condition_name(x), temperature) for x in (share, 0.0))
+  learners = [
+    theory.loop_posterior_statistics(task, temperature=temperature, traced=False) for task in config.tasks((share, 0.0))
+  ]
+  returns, reached = (getattr(learners[0], name) / getattr(learners[1], name) for name in ("returns", "reached"))
+  common: dict[str, Any] = dict(
+    family="injected loops", null=1.0,
+    must_not_hold=("untrained", "exact teacher", "independent errors", "standing preference", "memoryless"),
+    fitness=(*fit_for("memoryless", poisoned, clean), learnt(share)),
+  )  # fmt: skip
+  condition, suffix = f"{condition_name(share)}, T = {temperature:g}", f"T{temperature:g}"
+  more = ratio_measure("returns", poisoned, clean)
+  published: dict[str, Any] = dict(
+    source="arXiv 2512.12895", is_published_statement=True, presets=("standard", "paper"), **common
   )
   return [
     Claim(
-      name="injected_loops_greedy_loops", description="0.1% of walks that loop multiply the student's loops.",
-      source=paper, condition="no hardness, T = 0, loop count at 0.1% over that of clean students",
-      measure=paired_ratio_measure("returns", poisoned, clean), bound=1.5, direction="above", presets=large,
-      published=3.0,
+      name=f"injected_returns_published_{suffix}", description="Injected loops triple the student's loops.",
+      condition=f"{condition}: returns over those of clean students", measure=more, bound=2.0, direction="above",
+      predicted=returns, published=3.0, **published,
     ),
     Claim(
-      name="injected_loops_greedy_accuracy", description="0.1% of walks that loop ruin the student's accuracy.",
-      source=paper, condition="no hardness, T = 0, share reached at 0.1% over that of clean students",
-      measure=paired_ratio_measure("reached", poisoned, clean), bound=0.5, direction="below", presets=large,
-      published=0.0,
+      name=f"injected_reached_published_{suffix}", description="Injected loops bring the student's accuracy near 0.",
+      condition=f"{condition}: share reached over that of clean students",
+      measure=ratio_measure("reached", poisoned, clean), bound=0.5, direction="below", predicted=reached,
+      published=0.0, **published,
     ),
     Claim(
-      name="injected_loops_more_of_them", description="1% of walks that loop make the student loop more.",
-      source="ours", condition="no hardness, T = 0, loop count at 1% over that of clean students",
-      measure=paired_ratio_measure("returns", more, clean), bound=1.0, direction="above", presets=("quick",),
+      name=f"injected_returns_{suffix}", source="ours", presets=("quick", "standard", "paper"),
+      description="Injected loops add the returns that the loop posterior explains, or more than half of them.",
+      condition=f"{condition}: returns over those of clean students", measure=more, predicted=returns,
+      bound=halfway(1.0, returns), direction="above", **common,
     ),
   ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,13 +21,25 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from experiments import binary
-from loopjax import decoding, plotting, results, seeds, statistics, students, theory, training
+from experiments.fit import MOST_ABOVE, with_losses
+from loopjax import (
+  decoding,
+  fitness,
+  plotting,
+  results,
+  seeds,
+  statistics,
+  student_functions,
+  teacher,
+  theory,
+  training,
+)
 from loopjax.analysis import risk_aversion
-from loopjax.claims import Claim, Measure
+from loopjax.claims import Claim, Fitness, Measure
 from loopjax.config import require
-from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training
+from loopjax.students import Obtain, Students, Trainer
+from loopjax.training import Training, TrainState
 from loopjax.transformer import Transformer
 
 NAME = "proposition_one"
@@ -77,50 +90,42 @@ class PropositionOne:
     return [dataclasses.replace(self.task, num_chains=num_children, reset_prob=p) for p in self.cycle_probs]
 
 
-def measure_students(
-  config: PropositionOne, task: StarGraph, trained: Students, mesh: Mesh, num_rows: int
-) -> risk_aversion.RootMeasures:
+def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> risk_aversion.RootMeasures:
   """Measures averaged over prompts, on the host, fields [S, K]."""
+  task = group.tasks[0]
+  functions = student_functions.functions_of(group.model, teacher.sizes_of(task))
 
-  def one(student):
+  def one(student: TrainState) -> risk_aversion.RootMeasures:
     problems = decoding.sample_problems(task, training.evaluation_key(student, 0), config.num_graphs, 1)
     measures = risk_aversion.measure_students_root(
-      task, config.model, student.params, problems, student.extra.reset_prob, num_visits=config.num_visits
+      task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_visits
     )
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
   is_brief = seeds.is_brief(config.num_graphs * task.max_steps)
-  return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(trained.state), num_rows)
+  return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(group.state), len(group.is_finite))
 
 
-def _run_num_children(config: PropositionOne, num_children: int, output_dir: Path) -> pd.DataFrame:
-  """Trains and measures the students of one n, all p and seeds in one program."""
-  tasks, mesh = config.tasks(num_children), seeds.device_mesh()
+def _measure_num_children(config: PropositionOne, num_children: int, obtain: Obtain) -> pd.DataFrame:
+  """The students of one n, all p and seeds in one program."""
   seed_numbers = seeds.block(config.first_seed, config.num_seeds)
-  trained = students.train_students(
-    tasks, config.model, config.training, seed_numbers, mesh,
-    folder=output_dir / "checkpoints" / f"{NAME}_{num_children}", description=f"{NAME}, n = {num_children}",
+  group = obtain(
+    f"{NAME}_{num_children}", config.tasks(num_children), config.model, config.training, seed_numbers
   )  # fmt: skip
-  task_index, seed = students.rows_of(len(tasks), seed_numbers)
-  measures = measure_students(config, tasks[0], trained, mesh, len(seed))
-  visits = np.arange(1, config.num_visits + 1)
-  frame = pd.DataFrame(
-    {
-      "n": num_children,
-      "p": np.repeat(np.asarray(config.cycle_probs)[task_index], len(visits)),
-      "seed": np.repeat(seed, len(visits)),
-      "visit": np.tile(visits, len(seed)),
-    }
-  )
+  measures = measure_students(config, group, obtain.mesh)
+  visits, num_students = np.arange(1, config.num_visits + 1), len(group.is_finite)
+  frame = pd.DataFrame({"row": np.repeat(np.arange(num_students), len(visits)), "visit": np.tile(visits, num_students)})
   for name, values in measures._asdict().items():
-    frame[name] = np.where(trained.is_finite[:, None], values, np.nan).ravel()
-  return frame
+    frame[name] = np.where(group.is_finite[:, None], values, np.nan).ravel()
+  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  labels = {"n": [num_children] * len(group.tasks), "p": list(config.cycle_probs)}
+  return group.label(with_losses(frame, losses), labels)
 
 
-def compute(config: PropositionOne, output_dir: Path) -> pd.DataFrame:
-  """One row per n, p, seed and visit: measures averaged over prompts."""
-  parts = [_run_num_children(config, n, output_dir) for n in config.num_children]
-  return pd.concat(parts, ignore_index=True)
+def measure(config: PropositionOne, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The table `proposition_one`, a row per n, p, seed and visit: measures averaged over prompts."""
+  parts = [_measure_num_children(config, n, obtain) for n in config.num_children]
+  return {NAME: pd.concat(parts, ignore_index=True)}
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -134,54 +139,77 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: PropositionOne, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
   plotting.save(plotting.proposition_panels(frame), output_dir / "figures" / NAME)
   plotting.save(plotting.phase_diagram(frame), output_dir / "figures" / f"{NAME}_phase_diagram")
   print(table(frame))
   return frame
 
 
-def _worst_cell(error) -> Measure:
-  """The measure: a seed's worst cell at visit 1 under `error` (rows -> values, larger is worse)."""
+def _worst_cell(error: Callable[[pd.DataFrame], pd.Series]) -> Measure:
+  """The measure: a seed's worst cell at visit 1 under `error` (rows -> values, larger is worse).
 
-  def measure(frame: pd.DataFrame) -> statistics.Interval:
+  A cell that is not known makes the seed unknown.
+  """
+
+  def measure(frame: pd.DataFrame) -> pd.Series:
     first = frame[frame["visit"] == 1]
-    return statistics.mean_interval(error(first).groupby(first["seed"]).max().to_numpy())
+    return error(first).groupby(first["seed"]).agg(lambda values: values.max(skipna=False))
 
   return measure
 
 
+def _off_the_line(frame: pd.DataFrame) -> pd.DataFrame:
+  """The rows of the cells that are asked for their phase."""
+  return frame[(frame["p"] - 1 / (frame["n"] + 1)).abs() > NEAR_LINE]
+
+
 def _phase_error(rows: pd.DataFrame) -> pd.Series:
-  """The share of prompts with the wrong argmax; NaN near the line."""
-  line = 1 / (rows["n"] + 1)
-  wrong = (rows["cycle_is_argmax"] - (rows["p"] > line)).abs()
-  return wrong.where((rows["p"] - line).abs() > NEAR_LINE)
+  """The share of prompts with the wrong argmax."""
+  return (rows["cycle_is_argmax"] - (rows["p"] > 1 / (rows["n"] + 1))).abs()
 
 
-def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at any size."""
-  cells, presets = "visit 1, the worst cell (p, n) of each seed", ("standard", "paper")
-  claim = functools.partial(Claim, source="arXiv 2512.12895, Proposition 1", direction="below", presets=presets)
+def claims(config: PropositionOne) -> list[Claim]:
+  """What is asserted of this experiment: students are the solution, up to errors that are small beside those of students
+  that give every label the same probability, or know the goal (`null`)."""
+  cells = [(n, p, config.tasks(n)[0].vocabulary_size) for n in config.num_children for p in config.cycle_probs]
+  condition = "visit 1, the worst cell (p, n) of each seed"
+  knows_no_solution = ("untrained", "exact teacher", "independent errors", "standing preference")
+  fit = Fitness(
+    name="loss above the memoryless learner's, worst cell", at_most=MOST_ABOVE,
+    measure=_worst_cell(lambda rows: rows["loss_above_memoryless"]),
+  )  # fmt: skip
+  claim = functools.partial(
+    Claim, source="arXiv 2512.12895, Proposition 1", direction="below", family="Proposition 1", predicted=0.0,
+    fitness=(fit,),
+  )  # fmt: skip
+  of_phase = _worst_cell(_phase_error)
   return [
     claim(
       name="proposition_one_cycle_probability", description="The student gives p to the cycle.",
-      condition=f"{cells}: |cycle probability - p|", bound=0.02,
-      measure=_worst_cell(lambda rows: (rows["cycle_probability"] - rows["p"]).abs()),
+      condition=f"{condition}: |cycle probability - p|", bound=0.02, null=max(abs(1 / v - p) for _, p, v in cells),
+      measure=_worst_cell(lambda rows: (rows["cycle_probability"] - rows["p"]).abs()), must_not_hold=("untrained",),
+      presets=("standard", "paper"),
     ),
     claim(
       name="proposition_one_invalid_mass", description="The student gives nothing to invalid moves.",
-      condition=f"{cells}: invalid mass", bound=0.02,
-      measure=_worst_cell(lambda rows: rows["invalid_mass"]),
+      condition=f"{condition}: invalid mass", bound=0.02, null=max(1 - (n + 1) / v for n, _, v in cells),
+      measure=_worst_cell(lambda rows: rows["invalid_mass"]), must_not_hold=("untrained",),
+      presets=("standard", "paper"),
     ),
     claim(
       name="proposition_one_total_variation", description="The student is the solution, prompt by prompt.",
-      condition=f"{cells}: mean total variation per prompt", bound=0.05,
-      measure=_worst_cell(lambda rows: rows["total_variation"]),
+      condition=f"{condition}: mean total variation per prompt", bound=0.05,
+      null=max((1 - p) * (1 - 1 / n) for n, p, _ in cells),
+      measure=_worst_cell(lambda rows: rows["total_variation"]), must_not_hold=knows_no_solution,
+      presets=("standard", "paper"),
     ),
     claim(
       name="proposition_one_phase", description="The cycle is the argmax exactly above p = 1/(n + 1).",
-      condition=f"{cells} further than {NEAR_LINE} from the line: share of prompts with the wrong argmax",
-      bound=0.5, measure=_worst_cell(_phase_error),
+      condition=f"{condition} further than {NEAR_LINE} from the line: share of prompts with the wrong argmax",
+      bound=0.1, null=1.0, measure=lambda frame: of_phase(_off_the_line(frame)), must_not_hold=knows_no_solution,
+      presets=("quick", "standard", "paper"),
     ),
   ]  # fmt: skip
 

@@ -10,7 +10,7 @@ exact form of that student is the memoryless learner of Proposition 1; the claim
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +119,7 @@ def _groups(config: RiskAversion, obtain: Obtain) -> list[tuple[str, list[bool],
       groups.append((hardness, [False, True], together))
     else:
       first = obtain(name, [plain], config.model, config.training, numbers)
-      then = obtain(
-        f"{name}_goal_first", [explored], config.model, config.training, numbers, params=first.state.params
-      )
+      then = obtain(f"{name}_goal_first", [explored], config.model, config.training, numbers, params=first.state.params)
       groups += [(hardness, [False], first), (hardness, [True], then)]
   return groups
 
@@ -135,15 +133,26 @@ def _label(hardness: str, exploration: list[bool], group: Students, frame: pd.Da
   })  # fmt: skip
 
 
-def evaluate_walks(config: Any, group: Students, obtain: Obtain) -> pd.DataFrame:
-  """Walk measures of a group, free and with invalid moves masked (column decoding), and losses beside."""
-  kinds = {FREE: (), LEGAL: (decoding.legal_moves(teacher.sizes_of(group.tasks[0])),)}
+def evaluate_walks(
+  config: Any, group: Students, obtain: Obtain, free: evaluation.Rollouts | None = None
+) -> pd.DataFrame:
+  """Walk measures of a group, free and with invalid moves masked (column decoding), and losses beside.
+
+  Args:
+    config: its fields temperatures and num_graphs.
+    group: the students.
+    obtain: has the mesh.
+    free: their rollouts, where they are there already.
+  """
+  roll_out = functools.partial(
+    evaluation.roll_out, group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
+  )
+  masked = roll_out(processors=(decoding.legal_moves(teacher.sizes_of(group.tasks[0])),))
   walks = [
-    evaluation.evaluate_students(
-      group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0, processors=processors
-    ).assign(decoding=kind)
-    for kind, processors in kinds.items()
-  ]
+    evaluation.measures_frame(evaluation.mean_measures(group, rollouts, obtain.mesh), config.temperatures,
+      group.is_finite).assign(decoding=kind)
+    for kind, rollouts in ((FREE, free or roll_out()), (LEGAL, masked))
+  ]  # fmt: skip
   losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
   return with_losses(pd.concat(walks, ignore_index=True), losses)
 

@@ -4,7 +4,11 @@ The teacher never resets at the root and enters a child at random, so the right 
 margin against children already visited. What the student adds is error, and it is asked at every visit whether it adds
 the same again: on its own walks at each temperature, and on the teacher's. `docs/definitions.md` has the measures.
 
-  python -m experiments.temporal_errors --output_dir=/tmp/temporal_errors --config.num_seeds=4
+Two worlds stand beside: independent errors at every visit, which is the null of the claims, and a standing preference
+among the children of a graph, which is their prediction. `experiments.fixed_graph` asks the same of students that learn
+one graph in their weights.
+
+  python -m experiments.temporal_errors --output_dir=/tmp/temporal_errors --config.num_seeds=6
 """
 
 from __future__ import annotations
@@ -18,19 +22,23 @@ import numpy as np
 import pandas as pd
 
 from experiments import binary, exact, published
-from loopjax import files, plotting, repetition, results, seeds, statistics, students
+from experiments.fit import fit_for, with_losses
+from loopjax import decoding, evaluation, fitness, plotting, repetition, results, seeds, statistics, teacher, theory
 from loopjax.analysis import temporal_errors
-from loopjax.claims import Claim, Measure, mean_measure, paired_ratio_measure, seed_values
+from loopjax.claims import Claim, Measure, difference_measure, halfway, ratio_measure, seed_values, value_measure
 from loopjax.config import require
 from loopjax.repetition import ROLLOUTS, TEACHER
 from loopjax.star_graph import StarGraph
+from loopjax.students import Obtain, Students, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "temporal_errors"
-MEASURES = ("persistence", "correlation", "reached", "returns", "response_length")
+MEASURES = ("persistence", "correlation", "reached", "broken", "cut", "returns", "response_length")
+LEGAL = "legal rollouts"  # beside ROLLOUTS and TEACHER, in column walks: walk measures alone
 PAIRS = {"own_walk": "one walk", "other_walks": "two walks, one graph", "other_graphs": "two graphs"}
 REACHED_BY = 0.1  # a figure shows a visit that this share of a student's walks reach: else few pairs make the mean
+SMALLEST_EFFECT = 0.05  # of rho(1): what its own past must add to a student's errors to count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +48,11 @@ class TemporalErrors:
   Attributes:
     task: what all margins share.
     visited_margins: of the teacher, against children already visited; a condition each.
+    drawings: of the fixed graph, each with students of its own; empty where every prompt has a graph of its own.
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
-    num_seeds: students per margin.
+    num_seeds: students per margin, and per drawing.
     first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks.
     walks_per_graph: rollouts of each graph at each temperature, and teacher walks on it.
@@ -52,10 +61,11 @@ class TemporalErrors:
 
   task: StarGraph = StarGraph(chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
   visited_margins: tuple[float, ...] = (0.0, 0.05, 0.1)
+  drawings: tuple[int, ...] = ()
   model: Transformer = Transformer(num_layers=2)
   training: Training = Training()
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-  num_seeds: int = 4
+  num_seeds: int = 6
   first_seed: int = 0
   num_graphs: int = 128
   walks_per_graph: int = 4
@@ -66,7 +76,12 @@ class TemporalErrors:
     require(0 < len(margins) == len(set(margins)), "visited_margins", margins, "one or more, each once")
     require(self.task.visited_margin == 0, "task.visited_margin", self.task.visited_margin, "0: set visited_margins")
     require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
-    seeds.block(self.first_seed, self.num_seeds)
+    fixed = self.task.graph_fixed
+    require(
+      (len(self.drawings) > 0) == fixed, "drawings", self.drawings, f"given where task.graph_fixed={fixed} is set"
+    )
+    require(len(set(self.drawings)) == len(self.drawings), "drawings", self.drawings, "each once")
+    seeds.block(self.first_seed, self.num_seeds * max(1, len(self.drawings)))
     require(self.num_graphs >= 2, "num_graphs", self.num_graphs, "at least 2: graphs are compared")
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")
     most = temporal_errors.max_visits(self.task) - 1
@@ -75,9 +90,10 @@ class TemporalErrors:
     for task in self.tasks():
       temporal_errors.check_errors_defined(task)
 
-  def tasks(self) -> list[StarGraph]:
+  def tasks(self, drawing: int = 0) -> list[StarGraph]:
     """One per margin."""
-    return [dataclasses.replace(self.task, visited_margin=margin) for margin in self.visited_margins]
+    replace = dataclasses.replace
+    return [replace(self.task, visited_margin=margin, graph_drawing=drawing) for margin in self.visited_margins]
 
 
 def condition_name(visited_margin: float) -> str:
@@ -85,46 +101,54 @@ def condition_name(visited_margin: float) -> str:
   return f"margin {visited_margin:g}"
 
 
-def _label(config: TemporalErrors, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with condition, visited_margin and seed in place of the student's row."""
-  task_index, seed = students.rows_of(len(config.visited_margins), seeds.block(config.first_seed, config.num_seeds))
-  row = frame["row"].to_numpy()
-  margins = np.array(config.visited_margins)[task_index[row]]
-  labels = pd.DataFrame({
-    "condition": [condition_name(margin) for margin in margins], "visited_margin": margins, "seed": seed[row],
-  })  # fmt: skip
-  return pd.concat([labels, frame.drop(columns="row").reset_index(drop=True)], axis=1)
+def _legal_rows(config: TemporalErrors, group: Students, obtain: Obtain) -> pd.DataFrame:
+  """Walk measures with invalid moves masked."""
+  legal = decoding.legal_moves(teacher.sizes_of(group.tasks[0]))
+  walks = evaluation.evaluate_students(
+    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0, processors=(legal,)
+  )
+  return walks.assign(walks=LEGAL)
 
 
-def compute(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
-  """One row per margin, seed and group of walks (rollouts at a temperature, or the teacher's walks).
-
-  Beside it `temporal_errors_by_lag` and `temporal_errors_by_visit`, as `repetition.RepetitionFrames` describes them.
-  """
-  tasks, mesh = config.tasks(), seeds.device_mesh()
-  trained = students.train_students(
-    tasks, config.model, config.training, seeds.block(config.first_seed, config.num_seeds), mesh,
-    folder=output_dir / "checkpoints" / NAME, description=NAME,
-  )  # fmt: skip
-  files.write_parquet(_label(config, trained.history), output_dir / "results" / f"{NAME}_history.parquet")
-
+def _measure_drawing(
+  config: TemporalErrors, obtain: Obtain, name: str, drawing: int, first_seed: int
+) -> dict[str, pd.DataFrame]:
+  """The tables of the students of one drawing, or of all where graphs are not fixed."""
+  numbers = seeds.block(first_seed, config.num_seeds)
+  group = obtain(name, config.tasks(drawing), config.model, config.training, numbers)
   frames = repetition.evaluate_repetition(
-    tasks[0], config.model, trained.state, trained.is_finite, mesh, temperatures=config.temperatures,
-    num_graphs=config.num_graphs, walks_per_graph=config.walks_per_graph, num_lags=config.num_lags, seed=0,
+    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    walks_per_graph=config.walks_per_graph, num_lags=config.num_lags, seed=0,
   )  # fmt: skip
-  for name in ("by_lag", "by_visit"):
-    files.write_parquet(_label(config, getattr(frames, name)), output_dir / "results" / f"{NAME}_{name}.parquet")
-  return _label(config, frames.summary)
+  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  walks = pd.concat([frames.summary, _legal_rows(config, group, obtain)], ignore_index=True)
+  tables = {
+    "": with_losses(walks, losses), "_by_lag": frames.by_lag, "_by_visit": frames.by_visit, "_history": group.history
+  }  # fmt: skip
+  labels = {
+    "condition": [condition_name(margin) for margin in config.visited_margins],
+    "visited_margin": list(config.visited_margins), "drawing": [drawing] * len(config.visited_margins),
+  }  # fmt: skip
+  return {suffix: group.label(frame, labels) for suffix, frame in tables.items()}
 
 
-def theory_rows(config: TemporalErrors, rollouts: pd.DataFrame) -> pd.DataFrame:
-  """The exact teacher's walks, and its persistence, ties broken afresh, on the students' walks."""
-  names = map(condition_name, config.visited_margins)
-  rows = exact.teacher_rows(dict(zip(names, config.tasks(), strict=True)), config.temperatures)
-  return exact.with_chance(rows, rollouts)
+def measure(config: TemporalErrors, obtain: Obtain, name: str = NAME) -> dict[str, pd.DataFrame]:
+  """The tables: `name`, a row per margin, seed and group of walks (rollouts at a temperature, legal rollouts, or the
+  teacher's walks); `_by_lag` and `_by_visit`, as `repetition.RepetitionFrames` describes them; and the history."""
+  parts = []
+  for place, drawing in enumerate(config.drawings or (0,)):
+    group = f"{name}_drawing_{drawing}" if config.drawings else name
+    parts.append(_measure_drawing(config, obtain, group, drawing, config.first_seed + place * config.num_seeds))
+  return {f"{name}{suffix}": pd.concat([part[suffix] for part in parts], ignore_index=True) for suffix in parts[0]}
 
 
-def _published(config: TemporalErrors) -> pd.DataFrame:
+def theory_rows(config: TemporalErrors) -> pd.DataFrame:
+  """The exact teacher's walks, and the persistence of its own, ties broken afresh."""
+  tasks = {condition_name(task.visited_margin): task for task in config.tasks()}
+  return exact.teacher_rows(tasks, config.temperatures, persistence=True)
+
+
+def published_rows(config: TemporalErrors) -> pd.DataFrame:
   """The paper's points for the margins that were run, by our names of the conditions; none but for five children."""
   points = published.margin()
   is_shown = points["margin"].isin(config.visited_margins) & (config.task.num_chains == 5)
@@ -139,10 +163,10 @@ def _panels(config: TemporalErrors, frame: pd.DataFrame) -> pd.DataFrame:
   """The rows of the coldest rollouts and of the teacher's walks, with a name for their panel; readable pairs."""
   coldest = min(config.temperatures)
   cold = frame[(frame["walks"] == ROLLOUTS) & (frame["temperature"] == coldest)]
-  teacher = frame[frame["walks"] == TEACHER]
+  of_teacher = frame[frame["walks"] == TEACHER]
   parts = [
     cold.assign(panel=cold["condition"] + f", T = {coldest:g}"),
-    teacher.assign(panel=teacher["condition"] + ", teacher's walks"),
+    of_teacher.assign(panel=of_teacher["condition"] + ", teacher's walks"),
   ]
   together = pd.concat(parts, ignore_index=True)
   return together.assign(pairs=together["pairs"].map(PAIRS))
@@ -155,97 +179,131 @@ def _visit_panels(config: TemporalErrors, by_visit: pd.DataFrame) -> pd.DataFram
   return _panels(config, enough.rename(columns={"index": "visit"}))
 
 
-def _save_figures(config: TemporalErrors, frame: pd.DataFrame, output_dir: Path) -> None:
+def _save_figures(config: TemporalErrors, tables: Mapping[str, pd.DataFrame], output_dir: Path, name: str) -> None:
   """Against temperature, against lag and by visit; training curves."""
-  rollouts = frame[frame["walks"] == ROLLOUTS]
-  by_lag, by_visit, history = (
-    results.read_frame(output_dir / "results" / f"{NAME}_{name}.parquet") for name in ("by_lag", "by_visit", "history")
-  )
+  frame = tables[name]
   figures = {
-    NAME: plotting.against_temperature(
-      rollouts, MEASURES, theory=theory_rows(config, rollouts), published=_published(config)
+    name: plotting.against_temperature(
+      frame[frame["walks"] == ROLLOUTS], MEASURES, theory=theory_rows(config), published=published_rows(config)
     ),
-    f"{NAME}_by_lag": plotting.correlation_by_lag(_panels(config, by_lag)),
-    f"{NAME}_by_visit": plotting.persistence_by_visit(_visit_panels(config, by_visit)),
-    f"{NAME}_loss": plotting.training_curves(history),
+    f"{name}_legal": plotting.against_temperature(
+      frame[frame["walks"] == LEGAL], MEASURES[2:], theory=theory_rows(config)
+    ),
+    f"{name}_by_lag": plotting.correlation_by_lag(_panels(config, tables[f"{name}_by_lag"])),
+    f"{name}_by_visit": plotting.persistence_by_visit(_visit_panels(config, tables[f"{name}_by_visit"])),
+    f"{name}_loss": plotting.training_curves(tables[f"{name}_history"]),
   }
-  for name, figure in figures.items():
-    plotting.save(figure, output_dir / "figures" / name)
+  for figure_name, figure in figures.items():
+    plotting.save(figure, output_dir / "figures" / figure_name)
+
+
+COLUMNS = ["persistence", "chance", "correlation", "other_walks_correlation", *MEASURES[2:], "loss_above_teacher"]
 
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds, a row per margin and group of walks."""
-  columns = ["persistence", "chance", "correlation", "other_walks_correlation", *MEASURES[2:]]
-  return statistics.describe_groups(frame, ["condition", "walks", "temperature"], columns).to_string()
+  return statistics.describe_groups(frame, ["condition", "walks", "temperature"], COLUMNS).to_string()
 
 
-def run(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
+def run(config: TemporalErrors, output_dir: Path, name: str = NAME) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
-  _save_figures(config, frame, output_dir)
-  print(table(frame))
-  return frame
+  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  tables = results.compute_once(output_dir, name, config, lambda: measure(config, trainer, name))
+  _save_figures(config, tables, output_dir, name)
+  print(table(tables[name]))
+  return tables[name]
 
 
 def _beyond_the_prompt(where: Mapping[str, Any]) -> Measure:
-  """The measure: rho(1) of pairs of one walk minus that of pairs of two walks on the same graph, null (ii)."""
+  """The measure: rho(1) of pairs of one walk minus that of null (ii), both on the same visits."""
 
-  def measure(frame: pd.DataFrame) -> statistics.Interval:
-    own, prompt = (seed_values(frame, f"{pairs}correlation", where) for pairs in ("", "other_walks_"))
-    return statistics.mean_interval((own - prompt).to_numpy())
+  def measure(frame: pd.DataFrame) -> pd.Series:
+    own, prompt = (seed_values(frame, f"{pairs}_correlation", where) for pairs in ("own_walk_matched", "other_walks"))
+    return own - prompt
 
   return measure
 
 
-def claims() -> list[Claim]:
-  """What is asserted of this experiment; registered before it was run at `standard`, "beyond the prompt" after `quick`.
+_WITHOUT_MEMORY = ("untrained", "exact teacher", "independent errors", "memoryless")
 
-  `quick` is held to what shows early in training, that the same child stays on top, and that a margin makes it less so;
-  how many walks then fail needs students and cuts larger than it has.
+
+def claims(config: TemporalErrors, name: str = NAME, base: str = "a graph in every prompt") -> list[Claim]:
+  """What is asserted of this experiment, at its graph and cut.
+
+  The null is the exact teacher with ties broken afresh, the limit of small independent errors; the prediction is a
+  standing preference that is as small. The bound of an effect lies halfway between.
   """
-  paper, large, every = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
   plain, margin = ({"condition": condition_name(m), "walks": ROLLOUTS, "temperature": 0.0} for m in (0, 0.1))
-  greedy = published.margin().query("temperature == 0").set_index("margin")
+  null, standing = _greedy_worlds(config)
+  common: dict[str, Any] = dict(family=f"correlated errors, {base}", presets=("quick", "standard", "paper"))
+  of_paper = common | dict(source="arXiv 2512.12895", must_not_hold=_WITHOUT_MEMORY)
+  alone, both = fit_for("teacher", plain), fit_for("teacher", plain, margin)
+  n, greedy = config.task.num_chains, published.margin().query("temperature == 0").set_index("margin")
+  drop, reached, returns = (
+    (null[0] - null[3], standing[0] - standing[3]), (null[1] / null[4], standing[1] / standing[4]),
+    (null[2] / null[5], standing[2] / standing[5]),
+  )  # fmt: skip
   return [
     Claim(
-      name="persistence_over_chance", description="Without a margin the same child stays on top at the next visit.",
-      source=paper, condition="margin 0, T = 0, top-child persistence over its chance on the same walks",
-      measure=mean_measure("persistence_ratio", plain), bound=2.0, direction="above", presets=every,
-      published=published.PERSISTENCE / published.INDEPENDENT_PERSISTENCE,
+      name=f"{name}_persistence_over_chance", direction="above", null=1.0, predicted=float(n), bound=halfway(1.0, n),
+      description="Without a margin the same child stays on top at the next visit.", fitness=alone,
+      condition=f"{base}, margin 0, T = 0, top-child persistence over its chance",
+      measure=value_measure("persistence_ratio", plain),
+      published=published.PERSISTENCE / published.INDEPENDENT_PERSISTENCE, **of_paper,
     ),
     Claim(
-      name="persistence_margin_over_none", description="A margin in the training walks lowers persistence.",
-      source=paper, condition="T = 0, top-child persistence at margin 0.1 over that at margin 0",
-      measure=paired_ratio_measure("persistence", margin, plain), bound=1.0, direction="below", presets=every,
-      published=published.PERSISTENCE_WITH_MARGIN / published.PERSISTENCE,
+      name=f"{name}_persistence_lost_by_margin", direction="above", null=drop[0], predicted=drop[1],
+      bound=halfway(*drop), description="A margin in the training walks takes persistence away.", fitness=both,
+      condition=f"{base}, T = 0, top-child persistence at margin 0 minus that at margin 0.1",
+      measure=difference_measure("persistence", plain, margin),
+      published=published.PERSISTENCE - published.PERSISTENCE_WITH_MARGIN, **of_paper,
     ),
     Claim(
-      name="error_correlation", description="Errors at consecutive visits are correlated.", source=paper,
-      condition="margin 0, T = 0, rho(1) on own walks", measure=mean_measure("correlation", plain), bound=0.5,
-      direction="above", presets=large,
+      name=f"{name}_error_correlation", direction="above", null=0.0, predicted=1.0, bound=halfway(0.0, 1.0),
+      description="Errors at consecutive visits are correlated.", fitness=alone,
+      condition=f"{base}, margin 0, T = 0, rho(1) on own walks", measure=value_measure("correlation", plain),
+      **of_paper,
     ),
     *(
       Claim(
-        name=f"error_correlation_beyond_the_prompt_T{where['temperature']:g}", source="ours",
+        name=f"{name}_beyond_the_prompt_T{where['temperature']:g}", source="ours", direction="above", null=0.0,
         description="Errors repeat within a walk beyond what the prompt drives in every walk on the graph.",
-        condition=f"margin 0, T = {where['temperature']:g}, rho(1) on own walks minus that of null (ii)",
-        measure=_beyond_the_prompt(where), bound=0.0, direction="above", presets=large,
+        condition=f"{base}, margin 0, T = {where['temperature']:g}, rho(1) on own walks minus that of null (ii)",
+        measure=_beyond_the_prompt(where), bound=SMALLEST_EFFECT, fitness=fit_for("teacher", where),
+        must_not_hold=(*_WITHOUT_MEMORY, "standing preference"), **common,
       )
       for where in (plain, plain | {"temperature": 1.0})
     ),
     Claim(
-      name="greedy_accuracy_without_over_with_margin", description="Without a margin greedy decoding fails.",
-      source=paper, condition="T = 0, share reached at margin 0 over that at margin 0.1",
-      measure=paired_ratio_measure("reached", plain, margin), bound=0.5, direction="below", presets=large,
-      published=greedy["reached"][0.0] / greedy["reached"][0.1],
+      name=f"{name}_greedy_reached_without_over_with_margin", direction="below", null=reached[0], predicted=reached[1],
+      bound=halfway(*reached), description="Without a margin greedy decoding fails.", fitness=both,
+      condition=f"{base}, T = 0, share reached at margin 0 over that at margin 0.1",
+      measure=ratio_measure("reached", plain, margin), published=greedy["reached"][0.0] / greedy["reached"][0.1],
+      **of_paper,
     ),
     Claim(
-      name="greedy_loops_without_over_with_margin", description="Without a margin greedy decoding loops.",
-      source=paper, condition="T = 0, loop count at margin 0 over that at margin 0.1",
-      measure=paired_ratio_measure("returns", plain, margin), bound=2.0, direction="above", presets=large,
-      published=greedy["returns"][0.0] / greedy["returns"][0.1],
+      name=f"{name}_greedy_returns_without_over_with_margin", direction="above", null=returns[0], predicted=returns[1],
+      bound=halfway(*returns), description="Without a margin greedy decoding loops.", fitness=both,
+      condition=f"{base}, T = 0, returns at margin 0 over those at margin 0.1",
+      measure=ratio_measure("returns", plain, margin), published=greedy["returns"][0.0] / greedy["returns"][0.1],
+      **of_paper,
     ),
   ]  # fmt: skip
+
+
+def _greedy_worlds(config: TemporalErrors) -> tuple[list[float], list[float]]:
+  """Greedy persistence, share reached and returns at margin 0 and then at 0.1: null, and standing preference.
+
+  With a margin a preference too small to outweigh it only breaks ties, and both worlds are the same.
+  """
+  plain, margin = (dataclasses.replace(config.task, visited_margin=m) for m in (0.0, 0.1))
+  fresh, with_margin = (theory.teacher_statistics(task, temperature=0.0) for task in (plain, margin))
+  frozen = theory.memoryless_statistics(plain, temperature=0.0, ties="frozen")  # uniform, like this teacher
+  persistence = [theory.teacher_persistence(task, temperature=0.0) for task in (plain, margin)]
+  at_margin = [persistence[1], with_margin.reached, with_margin.returns]
+  return (
+    [persistence[0], fresh.reached, fresh.returns, *at_margin], [1.0, frozen.reached, frozen.returns, *at_margin]
+  )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from loopjax.analysis import confidence
 from loopjax.analysis.confidence import QUANTILES, ConfidenceSummary
 from loopjax.evaluation import Rollouts
 from loopjax.star_graph import StarGraph
+from loopjax.students import Students
 
 PER_STUDENT = {
   "num_loops": "num_loops",
@@ -54,19 +55,18 @@ def max_repetitions(task: StarGraph) -> int:
 
 
 def evaluate_loops(
-  task: StarGraph, rollouts: Rollouts, is_finite: np.ndarray, mesh: Mesh, *, temperatures: Sequence[float],
-  repetitions: Sequence[int],
-) -> LoopFrames:  # fmt: skip
+  students: Students, rollouts: Rollouts, mesh: Mesh, *, temperatures: Sequence[float], repetitions: Sequence[int]
+) -> LoopFrames:
   """The loops in the walks of every student.
 
   Args:
-    task: the task.
-    rollouts: of the students, on the mesh.
-    is_finite: [S] bool.
+    students: on the mesh.
+    rollouts: theirs.
     mesh: from `seeds.device_mesh`.
     temperatures: of the rollouts, R.
     repetitions: at which quantiles are taken, A of M at most; the largest defines the cohort.
   """
+  task = students.tasks[0]
 
   def one(row: tuple[jax.Array, jax.Array]) -> ConfidenceSummary:
     def summarise(nodes: jax.Array, values: jax.Array) -> ConfidenceSummary:
@@ -75,6 +75,7 @@ def evaluate_loops(
     return jax.vmap(summarise, in_axes=1)(*row)
 
   summaries = seeds.map_seeds(one, mesh, brief=True)((rollouts.nodes, rollouts.confidence))
+  is_finite = students.is_finite
   return to_frames(seeds.to_host(summaries, len(is_finite)), temperatures, repetitions, is_finite)
 
 

@@ -236,9 +236,9 @@ class Pretender:
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
   ) -> Students:  # fmt: skip
-    del name, objectives
+    del name, objectives, params
     if self.law is None:
       return untrained_students(model, tasks, config, seed_numbers, self.mesh)
     return law_students(self.law, tasks, config, seed_numbers, self.mesh)

@@ -77,6 +77,11 @@ def initial_states(
   return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, *carried), mesh))
 
 
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
+  return seeds.map_seeds(lambda row: training.init(task, model, config, *row), mesh)
+
+
 def train(
   objective: Objective,
   config: Training,

@@ -47,6 +47,7 @@ class StarGraph:
     spare_labels: V - N, the labels of the vocabulary that an example leaves unused.
     graph_fixed: whether all examples share one graph, its labels and the order of its edges, which a student may then
       learn in its weights; else the graph must be read from the prompt.
+    graph_drawing: which drawing of labels and order the fixed graph has; 0 where the graph is not fixed.
   """
 
   num_chains: int = 5
@@ -62,6 +63,7 @@ class StarGraph:
   goal_hidden: bool = False
   spare_labels: int = 0
   graph_fixed: bool = False
+  graph_drawing: int = 0
 
   def __post_init__(self) -> None:
     n = self.num_chains
@@ -84,6 +86,8 @@ class StarGraph:
     self._check_injection()
     require(self.encoding in ("edge", "flat"), "task.encoding", self.encoding, "'edge' or 'flat'")
     require(self.spare_labels >= 0, "task.spare_labels", self.spare_labels, "at least 0")
+    drawing, allowed = self.graph_drawing, "0, or above 0 where task.graph_fixed is set"
+    require(drawing == 0 or (self.graph_fixed and drawing > 0), "task.graph_drawing", drawing, allowed)
 
   def _check_injection(self) -> None:
     kind = self.injected_kind
@@ -152,7 +156,7 @@ def _permutation(key: jax.Array, size: int) -> jax.Array:
 
 def sample_graph(task: StarGraph, key: jax.Array) -> Graph:
   """Labels without repetition and a random order of the edges; always the same where the task fixes the graph."""
-  label_key, order_key = jax.random.split(jax.random.key(0) if task.graph_fixed else key)
+  label_key, order_key = jax.random.split(jax.random.key(task.graph_drawing) if task.graph_fixed else key)
   labels = _permutation(label_key, task.vocabulary_size)[: task.num_nodes]
   return Graph(labels=labels, edge_order=_permutation(order_key, task.num_edges))
 

@@ -253,15 +253,16 @@ def _load_rows(
 
 
 class Obtain(Protocol):
-  """Where an experiment has its students from: they are trained (`Trainer`), or are laws (`null_worlds.Pretender`)."""
+  """Where an experiment has its students from: `Trainer` trains them, `null_worlds.Pretender` gives those of a world."""
 
   mesh: Mesh
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
   ) -> Students:  # fmt: skip
-    """The students of one group; `name` is that of their folder and of their progress bar."""
+    """The students of one group; `name` is that of their folder and of their progress bar. The other arguments are
+    those of `train_students`."""
 
 
 class Trainer:
@@ -276,18 +277,19 @@ class Trainer:
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
   ) -> Students:  # fmt: skip
     objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
     wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
     own = self.folder / name
-    elsewhere = {} if _holds_all(own, wanted) else self._find(own, wanted)
+    is_alone = params is not None or _holds_all(own, wanted)
+    elsewhere = {} if is_alone else self._find(own, wanted)
     left = [i for i in range(len(tasks)) if i not in elsewhere]
     parts = {}
     if left:
       trained = train_students(
         [tasks[i] for i in left], model, config, seed_numbers, self.mesh, objectives=[objectives[i] for i in left],
-        folder=own, description=name,
+        folder=own, params=params, description=name,
       )  # fmt: skip
       if not elsewhere:
         return trained

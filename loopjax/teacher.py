@@ -113,7 +113,9 @@ def visited_children(task: StarGraph, walk: jax.Array) -> jax.Array:
   return jnp.cumsum(entered(task, walk), axis=-2) > 0
 
 
-def is_valid_move(task: StarGraph, probabilities: TeacherProbabilities, before: jax.Array, after: jax.Array) -> jax.Array:
+def is_valid_move(
+  task: StarGraph, probabilities: TeacherProbabilities, before: jax.Array, after: jax.Array
+) -> jax.Array:
   """Whether the move is parent -> child, or -> s where the teacher may reset; nodes and result of any one shape.
 
   Injected loops make nothing valid: with reset_prob = 0 the move from r to s is not, however often training shows it.

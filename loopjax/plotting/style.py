@@ -11,7 +11,12 @@ from matplotlib import colormaps
 from loopjax.config import require
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
-LEARNERS = {"exact teacher": (0, (4, 2)), "memoryless learner": (0, (5, 1.5, 1, 1.5)), "Bayes learner": (0, (1, 1.2))}
+LEARNERS = {
+  "exact teacher": (0, (4, 2)),
+  "memoryless learner": (0, (5, 1.5, 1, 1.5)),
+  "Bayes learner": (0, (1, 1.2)),
+  "loop posterior": (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+}
 TITLE, TEXT, SMALL = 8.0, 7.5, 7.0  # points; given to each text: a default would be read when drawn, by whoever draws
 PREDICTION = "0.25"  # the colour of predictions that all conditions share
 BAND = "95% t-interval"
