@@ -11,6 +11,8 @@ from absl import flags
 from loopjax import compilation_cache, metric_sinks, seeds
 from loopjax import config as configs
 
+flags.disclaim_key_flags()  # what is defined here belongs to the binary that asks for it, and stands in its --help
+
 
 def sinks_flag() -> Callable[[], None]:
   """Defines `--sinks`; what it returns enables the sinks that the flag names."""

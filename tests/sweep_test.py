@@ -114,10 +114,24 @@ class UnitsTest(parameterized.TestCase):
   def test_shards_of_a_job_array(self):
     todo = make_units(1)
     self.assertEqual(units.shard(todo, None, None), todo)
-    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
-    with mock.patch.dict(os.environ, array):
+    array = {"ID": "3", "MIN": "1", "STEP": "1", "COUNT": "4"}
+    with mock.patch.dict(os.environ, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}):
       self.assertEqual(units.shard(todo, None, None), units.shard(todo, 2, 4))
       self.assertEqual(units.shard(todo, 0, 1), todo)
+
+  @parameterized.parameters(
+    ({"ID": "3"}, "SLURM_ARRAY_TASK_MIN=''"),
+    ({"COUNT": "4"}, "SLURM_ARRAY_TASK_ID=''"),
+    ({"ID": "3", "MIN": "1", "STEP": "1", "COUNT": "four"}, "SLURM_ARRAY_TASK_COUNT='four'"),
+    ({"ID": "9", "MIN": "1", "STEP": "1", "COUNT": "4"}, "shard_index=8 is not allowed: must be 0 to 3"),
+  )
+  def test_a_job_array_that_is_half_set(self, array, message):
+    with (
+      mock.patch.dict(os.environ, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}),
+      self.assertRaisesRegex(ValueError, f"^{message}") as raised,
+    ):
+      units.shard(make_units(), None, None)
+    self.assertNotIn("\n", str(raised.exception))
 
   @parameterized.parameters((4, 4), (-1, 4), (0, 0), (0, None), (None, 2))
   def test_bad_shards(self, index, count):
