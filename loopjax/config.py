@@ -103,14 +103,20 @@ def check_fields(config: Any, name: str = "") -> None:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-  """The fields of a config as nested dicts, tuples as lists: what `json.dumps` and `from_json` take."""
-  return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+  """The fields of a config as nested dicts, tuples as lists: what `json.dumps` and `from_json` take.
+
+  An int in a field of floats becomes a float, so that equal configs have one text.
+  """
+  kinds = typing.get_type_hints(type(config))
+  return {field.name: _plain(kinds[field.name], getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(kind: Any, value: Any) -> Any:
   if dataclasses.is_dataclass(value):
     return to_json(value)
-  return [_plain(item) for item in value] if isinstance(value, tuple) else value
+  if isinstance(value, tuple):
+    return [_plain(typing.get_args(kind)[0], item) for item in value]
+  return float(value) if kind is float and isinstance(value, numbers.Real) else value
 
 
 def from_json(cls: type[Config], data: Mapping[str, Any], name: str = "") -> Config:
@@ -197,7 +203,7 @@ def flags(default: Config, name: str = "config") -> Callable[[], Config]:
   Returns:
     A function that gives the validated config once flags are parsed; it raises `ValueError` as `from_json`.
   """
-  values = _leaves(to_json(from_json(type(default), to_json(default))), "")  # floats are floats here
+  values = _leaves(to_json(default), "")
   parsed: dict[str, Callable[[], Any]] = {}
   for path, kind, text in _described_leaves(type(default), ""):
     parsed[path] = _define(f"{name}.{path}", kind, values[path], text)
