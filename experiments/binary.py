@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
-from loopjax import compilation_cache, metric_sinks, seeds
+from loopjax import compilation_cache, files, metric_sinks, seeds
 from loopjax import config as configs
+
+flags.disclaim_key_flags()  # what is defined here belongs to the binary that asks for it, and stands in its --help
 
 
 def sinks_flag() -> Callable[[], None]:
@@ -17,6 +21,15 @@ def sinks_flag() -> Callable[[], None]:
   about = "Where training's metrics go while it runs: " + ", ".join(metric_sinks.SINKS) + "; several with commas."
   names = flags.DEFINE_list("sinks", [], about)
   return lambda: metric_sinks.enable(names.value)
+
+
+def holding(folder: Path) -> contextlib.AbstractContextManager[None]:
+  """Holds an output folder while a run works in it; of the processes of one run the first does that for all.
+
+  Raises:
+    ValueError: another run works there, or the path is a file.
+  """
+  return files.locked(folder) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) -> None:
@@ -30,6 +43,7 @@ def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) 
     config = config_of_flags()
     enable_sinks()
     seeds.initialize_distributed()
-    run(config, Path(output_dir.value))
+    with holding(Path(output_dir.value)):
+      run(config, Path(output_dir.value))
 
   configs.run_main(main)

@@ -1,6 +1,7 @@
 """Writes one self-contained HTML page from a results folder: claims, figures, settings, walks to step through.
 
-`reproduce` ends with it; it can be made again from any such folder, with the students that are there.
+`reproduce` ends with it; it can be made again from any such folder, with the students that are there. What cannot be
+read is named, on the page and in lines on stderr, and the exit status is then 1.
 
   python -m experiments.report --results_dir=results/quick
 """
@@ -23,9 +24,12 @@ EXPERIMENTS = reproduce.EXPERIMENTS | {module.NAME: module for module in OTHERS}
 def main() -> None:
   results_dir = Path(_RESULTS_DIR.value)
   output = Path(_OUTPUT.value or results_dir / "report.html")
-  for problem in report.write(results_dir, output, reproduce.descriptions(EXPERIMENTS)):
+  problems = report.write(results_dir, output, reproduce.descriptions(EXPERIMENTS))
+  for problem in problems:
     print(f"not read: {problem}", file=sys.stderr)
   print(f"written to {output}")
+  if problems:
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def main() -> None:
   _ENABLE_SINKS()
   seeds.initialize_distributed()
   output_dir = Path(_OUTPUT_DIR.value or f"results/{_PRESET.value}")
-  run(_PRESET.value, output_dir, _NUM_SEEDS.value)
+  with binary.holding(output_dir):
+    run(_PRESET.value, output_dir, _NUM_SEEDS.value)
   print(f"\nwritten to {output_dir}")
 
 

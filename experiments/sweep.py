@@ -90,18 +90,18 @@ def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:
   if _LAUNCHER.value == "here":
     return launch.run_here(folder, todo, compute, keep_work=keep_work)
   return ray_launcher.run_on_ray(
-    folder, todo, compute, keep_work=keep_work, address=_RAY_ADDRESS.value, resources=_resources(),
+    folder, todo, compute, keep_work=keep_work, address=_RAY_ADDRESS.value, resources=resources(_RAY_RESOURCES.value),
     retries=_RAY_RETRIES.value,
   )  # fmt: skip
 
 
-def _resources() -> dict[str, float]:
-  parts = [text.partition("=") for text in _RAY_RESOURCES.value]
-  try:
-    return {name: float(amount) for name, _, amount in parts}
-  except ValueError:
-    require(False, "ray_resources", ",".join(_RAY_RESOURCES.value), "name=amount,..., such as CPU=2,GPU=1")
-    raise
+def resources(words: Sequence[str]) -> dict[str, float]:
+  """What a unit takes, from words such as `CPU=2`; `ValueError` where one is not a name with an amount."""
+  parts = [word.partition("=") for word in words]
+  amounts = [pd.to_numeric(amount, errors="coerce") for _, _, amount in parts]
+  allowed = "name=amount,..., such as CPU=2,GPU=1, amounts at least 0"
+  require(all(0 <= amount <= configs.LARGEST for amount in amounts), "ray_resources", ",".join(words), allowed)
+  return {name: float(amount) for (name, _, _), amount in zip(parts, amounts, strict=True)}
 
 
 def _run(folder: Path, ours: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) -> None:

@@ -1,8 +1,8 @@
 """Typed, validated configs: the check every config uses, JSON, changes by dotted name, flags, and the binaries' `main`.
 
 A config is a frozen dataclass with defaults, whose fields are bool, int, float, str, tuples of one of these
-(`tuple[float, ...]`) or further configs. It validates itself in `__post_init__` with `require`. An int is accepted for
-a float, also from the command line.
+(`tuple[float, ...]`) or further configs. It validates itself in `__post_init__`: first all fields with `check_fields`,
+then with `require` what is its own. An int is accepted for a float, also from the command line.
 
 A binary is
 
@@ -17,29 +17,39 @@ A binary is
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import inspect
 import numbers
+import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import ml_collections
 from absl import app, logging
 from absl import flags as absl_flags
-from ml_collections import config_flags
 
 absl_flags.disclaim_key_flags()  # the flags defined by `flags` belong to the binary that calls it
 
 Config = TypeVar("Config")
+
+LARGEST = 1e6  # of a float setting: far above any sensible one, and squares and sums of such stay below float32's 3e38
+COLDEST = 1e-6  # temperature above 0: a log-probability over it stays a float32
 
 _SCALARS: dict[type, tuple[type, str]] = {
   bool: (bool, "true or false"),
   int: (numbers.Integral, "an int"),
   float: (numbers.Real, "a float"),
   str: (str, "a string"),
+}
+_FLAGS: dict[type, tuple[Callable[..., absl_flags.FlagHolder], absl_flags.ArgumentParser]] = {
+  bool: (absl_flags.DEFINE_bool, absl_flags.BooleanParser()),
+  int: (absl_flags.DEFINE_integer, absl_flags.IntegerParser()),
+  float: (absl_flags.DEFINE_float, absl_flags.FloatParser()),
+  str: (absl_flags.DEFINE_string, absl_flags.ArgumentParser()),
 }
 
 
@@ -49,15 +59,64 @@ def require(condition: bool, field: str, value: Any, allowed: str) -> None:
     raise ValueError(f"{field}={value!r} is not allowed: must be {allowed}")
 
 
+def require_finite(field: str, value: float) -> None:
+  """Raises, as `require`, where a float setting is NaN, infinite, or beyond `LARGEST` in size."""
+  require(abs(value) <= LARGEST, field, value, f"finite, and at most {LARGEST:g} in size")  # NaN is not
+
+
+def require_distinct(field: str, values: Sequence[Any]) -> None:
+  """Raises, as `require`, where two values are the same, or would have one name: numbers are named as `:g` prints."""
+  names = collections.Counter(value if isinstance(value, str) else f"{value:g}" for value in values)
+  twice = [name for name, count in names.items() if count > 1]
+  require(not twice, field, values, f"values that differ as they are printed; {', '.join(twice)} comes more than once")
+
+
+def require_temperatures(values: Sequence[float], field: str = "temperatures") -> None:
+  """Raises, as `require`, unless there are temperatures, each once, 0 or from `COLDEST` to `LARGEST`."""
+  within = len(values) > 0 and all(value == 0 or COLDEST <= value <= LARGEST for value in values)
+  require(within, field, values, f"one or more, each 0 or from {COLDEST:g} to {LARGEST:g}")
+  require_distinct(field, values)
+
+
+def environment_number(name: str, why: str) -> int:
+  """The whole number in an environment variable; raises, as `require`, where there is none, saying why it is needed."""
+  text = os.environ.get(name, "")
+  require(text.isascii() and text.isdigit(), name, text, f"a whole number: {why}")
+  return int(text)
+
+
+def check_fields(config: Any, name: str = "") -> None:
+  """What every config's `__post_init__` begins with: types, numbers and lists are checked, however it was made.
+
+  Args:
+    config: its fields that are configs have checked themselves.
+    name: what errors call the config, such as `task`; empty for the outermost.
+
+  Raises:
+    ValueError: a field has another type, holds a number that `require_finite` refuses, or a list an item twice.
+  """
+  kinds, prefix = typing.get_type_hints(type(config)), f"{name}." if name else ""
+  for field in dataclasses.fields(config):
+    value = _convert(kinds[field.name], getattr(config, field.name), prefix + field.name)
+    if isinstance(value, tuple):
+      require_distinct(prefix + field.name, value)
+
+
 def to_json(config: Any) -> dict[str, Any]:
-  """The fields of a config as nested dicts, tuples as lists: what `json.dumps` and `from_json` take."""
-  return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+  """The fields of a config as nested dicts, tuples as lists: what `json.dumps` and `from_json` take.
+
+  An int in a field of floats becomes a float, so that equal configs have one text.
+  """
+  kinds = typing.get_type_hints(type(config))
+  return {field.name: _plain(kinds[field.name], getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(kind: Any, value: Any) -> Any:
   if dataclasses.is_dataclass(value):
     return to_json(value)
-  return [_plain(item) for item in value] if isinstance(value, tuple) else value
+  if isinstance(value, tuple):
+    return [_plain(typing.get_args(kind)[0], item) for item in value]
+  return float(value) if kind is float and isinstance(value, numbers.Real) else value
 
 
 def from_json(cls: type[Config], data: Mapping[str, Any], name: str = "") -> Config:
@@ -98,6 +157,10 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     raise TypeError(f"{name}: config fields of type {kind} are not supported")
   accepted, allowed = _SCALARS[kind]
   require(isinstance(value, accepted) and isinstance(value, bool) == (kind is bool), name, value, allowed)
+  if kind is int:
+    require(-(2**31) <= value < 2**31, name, value, "an int32, from -2^31 to 2^31 - 1")
+  if kind is float:
+    require_finite(name, value)
   return kind(value)
 
 
@@ -132,39 +195,62 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def flags(default: Config, name: str = "config") -> Callable[[], Config]:
-  """Defines a flag for each field of a config, `--config.task.num_chains=5`, tuples as `--config.temperatures=0,1`.
+  """Defines a flag for each field of a config: `--config.task.num_chains=5`, tuples as `--config.temperatures=0,1`.
 
-  `config_flags` sets fields in place and unchecked, which a frozen config does not allow: it is given a mutable mirror,
-  from which the config is rebuilt. It reads `sys.argv` here, at definition, to know which flags to define; names
-  that are no field are kept from it, so that the parser reports them like every unknown flag.
+  `--help` shows them all, each with the text that the dataclass's docstring has for the field under `Attributes:`. A
+  flag given twice has its last value.
 
   Returns:
     A function that gives the validated config once flags are parsed; it raises `ValueError` as `from_json`.
   """
-  cls = type(default)
-  mirror = dataclasses.asdict(from_json(cls, to_json(default)))  # type: ignore[call-overload]  # floats are floats here
-  leaves = _leaves(mirror, f"{name}.")
-  listing = " ".join(f"--{leaf}={value}" for leaf, value in leaves.items())
+  values = _leaves(to_json(default), "")
+  parsed: dict[str, Callable[[], Any]] = {}
+  for path, kind, text in _described_leaves(type(default), ""):
+    parsed[path] = _define(f"{name}.{path}", kind, values[path], text)
+  return lambda: replace(default, {path: value() for path, value in parsed.items()})
 
-  def is_no_unknown_field(argument: str) -> bool:
-    match = re.match(rf"--?(?:no)?({re.escape(name)}\.[^=]*)", argument)
-    return match is None or match[1] in leaves
 
-  holder = config_flags.DEFINE_config_dict(
-    name,
-    ml_collections.ConfigDict(mirror),
-    help_string=f"The settings; one flag a field, by default {listing}",
-    sys_argv=list(filter(is_no_unknown_field, absl_flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False))),
-  )
-  absl_flags.declare_key_flag(name)  # so that --help shows it
-  return lambda: from_json(cls, typing.cast(ml_collections.ConfigDict, holder.value).to_dict())
+def _define(flag: str, kind: Any, default: Any, text: str) -> Callable[[], Any]:
+  """Defines one flag of type `kind`; what it returns gives its value."""
+  if typing.get_origin(kind) is not tuple:
+    holder = _FLAGS[kind][0](flag, default, text)
+    return lambda: holder.value
+  listed = absl_flags.DEFINE_list(flag, list(map(str, default)), text)
+  return lambda: [_parsed(typing.get_args(kind)[0], word) for word in listed.value]
+
+
+def _parsed(kind: type, word: str) -> Any:
+  """A word of the command line as the type `kind`; unchanged where it is not one: `_convert` refuses it by name."""
+  try:
+    return _FLAGS[kind][1].parse(word)
+  except ValueError:
+    return word
+
+
+def _described_leaves(cls: type, prefix: str) -> Iterator[tuple[str, Any, str]]:
+  """Dotted name, type and text of every field that is no config, those of subconfigs included."""
+  kinds, texts = typing.get_type_hints(cls), _field_texts(cls)
+  for field in dataclasses.fields(cls):
+    kind = kinds[field.name]
+    if dataclasses.is_dataclass(kind):
+      yield from _described_leaves(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+    else:
+      yield prefix + field.name, kind, texts.get(field.name, "")
+
+
+def _field_texts(cls: type) -> dict[str, str]:
+  """What the class's docstring says of each field under `Attributes:`, each text on one line."""
+  section = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
+  entries = re.findall(r"^  (\w+): (.*(?:\n {4,}.*)*)", section, re.MULTILINE)
+  return {field: " ".join(text.split()) for field, text in entries}
 
 
 def run_main(main: Callable[[], None]) -> None:
   """Parses the flags and runs `main`: what a binary ends with.
 
-  A mistake of the user (a flag that does not parse, an argument that is no flag, a `ValueError`) ends with one line
-  on stderr and exit status 2; `--verbosity=1` adds the traceback. Every other exception keeps its traceback.
+  A mistake of the user (a flag that does not parse, an argument that is no flag, a `ValueError`) and what the file
+  system refuses (an `OSError`) end with one line on stderr and exit status 2; `--verbosity=1` adds the traceback. Every
+  other exception keeps its traceback.
   """
 
   def run(argv: list[str]) -> None:
@@ -182,18 +268,25 @@ def _parse_flags(argv: list[str]) -> list[str]:
     try:
       return absl_flags.FLAGS(argv)
     except absl_flags.UnrecognizedFlagError as error:
-      name, _, path = error.flagname.partition(".")
-      tree = absl_flags.FLAGS[name].default if name in absl_flags.FLAGS else None
-      if path and isinstance(tree, ml_collections.ConfigDict):
-        _changed(tree.to_dict(), path, error.flagvalue.partition("=")[2], f"{name}.")  # raises, naming the fields
+      _name_fields(error.flagname, error.flagvalue.partition("=")[2])
       raise
+
+
+def _name_fields(flag: str, value: str) -> None:
+  """Raises the error of an unknown flag that begins as a config's do, naming the fields that are there."""
+  parts = flag.split(".")
+  for end in range(len(parts), 0, -1):
+    above = parts[:end]
+    known = [name.split(".") for name in absl_flags.FLAGS]
+    fields = dict.fromkeys(".".join(name[: end + 1]) for name in known if name[:end] == above)
+    require(not fields, flag, value, "one of the fields " + ", ".join(fields))
 
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
   try:
     yield
-  except (ValueError, absl_flags.Error) as error:
+  except (ValueError, OSError, absl_flags.Error) as error:
     logging.debug("The traceback of the error below:", exc_info=True)
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
     sys.exit(2)

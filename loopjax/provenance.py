@@ -26,7 +26,7 @@ def provenance() -> dict[str, Any]:
     "platform": platform.platform(),
     "device_kind": jax.devices()[0].device_kind,
     "device_count": jax.device_count(),
-    "git_commit": _git_commit(),
+    "git_commit": git_commit(),
   }
 
 
@@ -38,8 +38,11 @@ def _version(package: str) -> str | None:
 
 
 @functools.cache  # of the code that this process has read
-def _git_commit() -> str | None:
-  """The commit of the checkout that tracks this file, not of a repository that merely has the installation in it."""
+def git_commit() -> str | None:
+  """The commit of the checkout that tracks this file, not of a repository that merely has the installation in it.
+
+  It ends in `-dirty` where tracked files differ from it; None outside of a git checkout.
+  """
   file = pathlib.Path(__file__).resolve()
   if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
     return None

@@ -2,22 +2,28 @@
 
 `results/<name>.json` holds config and provenance and is written first, so that it claims the folder;
 `results/<name>.parquet` is written when all is done, and the JSON then gains `wall_seconds`: the time of the run that
-finished it, without what an earlier one that was stopped had spent. `figures/` and `checkpoints/` lie beside.
+finished it, without what an earlier one that was stopped had spent. Further tables of the same run lie beside it,
+`results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run, so that the JSON may be lost.
+`figures/` and `checkpoints/` lie beside.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+from absl import logging
 
 from loopjax import config as configs
 from loopjax import files
-from loopjax.provenance import provenance
+from loopjax.provenance import git_commit, provenance
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -42,18 +48,63 @@ def check_same_config(path: str | os.PathLike[str], found: Any, expected: Any) -
     )
 
 
+def identity(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+  """What tells the results of one run from those of another: the experiment, its config as JSON, a hash of both."""
+  both = {"experiment": name, "config": dict(config)}
+  return both | {"hash": hashlib.sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()}
+
+
+def check_identity(path: str | os.PathLike[str], expected: Mapping[str, Any]) -> None:
+  """Raises a one-line `ValueError` unless the Parquet file is readable and carries this identity."""
+  found = files.read_identity(path)
+  if found is None:
+    raise ValueError(f"{path}: does not tell which run it is of; remove it to have it computed again")
+  check_same_config(path, found, dict(expected))
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """The JSON file of a run.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: one line: it is not JSON, or no object with the objects config and provenance.
+  """
+  record = files.read_json(path)
+  if not isinstance(record, dict) or any(not isinstance(record.get(part), dict) for part in ("config", "provenance")):
+    raise ValueError(f"{path}: is not of a run: it must be an object with the objects config and provenance")
+  return record
+
+
 def claim(output_dir: str | os.PathLike[str], name: str, config: Any) -> None:
   """Writes config and provenance of the run `name`, or checks that the folder is of this config.
 
+  Where other code worked in the folder before, one line warns of it; the record lists every commit, `git_commits`.
+
   Raises:
-    ValueError: the folder holds a run of another config; nothing is overwritten.
+    ValueError: the folder holds a run of another config, or files that cannot be read; nothing is overwritten.
   """
   path = Path(output_dir) / "results" / f"{name}.json"
   plain = configs.to_json(config)
+  table = path.with_suffix(".parquet")
+  if table.exists():
+    check_identity(table, identity(name, plain))
   if path.exists():
-    check_same_config(path, files.read_json(path).get("config"), plain)
+    record = read_record(path)
+    check_same_config(path, record["config"], plain)
+    _add_commit(path, record)
   else:
-    files.write_json({"config": plain, "provenance": provenance()}, path)
+    files.write_json({"config": plain, "provenance": provenance() | {"git_commits": [git_commit()]}}, path)
+
+
+def _add_commit(path: Path, record: dict[str, Any]) -> None:
+  """Adds the commit of this code to the record's, and warns where it is not the only one."""
+  origin, commit = record["provenance"], git_commit()
+  known = origin.get("git_commits", [origin.get("git_commit")])
+  if commit not in known:
+    files.write_json(record | {"provenance": origin | {"git_commits": [*known, commit]}}, path)
+  others = [str(other) for other in known if other != commit]
+  if others:
+    logging.warning("%s: code of commit %s worked here before, now that of %s does", path, ", ".join(others), commit)
 
 
 def compute_once(
@@ -62,7 +113,7 @@ def compute_once(
   """The results `name` of `config`: read where they lie complete in the folder, else computed and written.
 
   Raises:
-    ValueError: the folder holds a run of another config, or its Parquet file cannot be read.
+    ValueError: the folder holds a run of another config, or files that cannot be read.
   """
   claim(output_dir, name, config)
   path = Path(output_dir) / "results" / f"{name}.parquet"
@@ -72,14 +123,36 @@ def compute_once(
   began = time.monotonic()
   frame = compute()
   record = path.with_suffix(".json")
-  files.write_json(files.read_json(record) | {"wall_seconds": round(time.monotonic() - began, 1)}, record)
-  files.write_parquet(frame, path)
+  files.write_json(read_record(record) | {"wall_seconds": round(time.monotonic() - began, 1)}, record)
+  files.write_parquet(frame, path, identity(name, configs.to_json(config)))
   return frame
+
+
+def write_side_table(
+  output_dir: str | os.PathLike[str], name: str, config: Any, suffix: str, frame: pd.DataFrame
+) -> None:  # fmt: skip
+  """Writes a further table of the run `name`, from within its computation: `results/<name>_<suffix>.parquet`."""
+  path = Path(output_dir) / "results" / f"{name}_{suffix}.parquet"
+  files.write_parquet(frame, path, identity(name, configs.to_json(config)))
+
+
+def read_side_table(output_dir: str | os.PathLike[str], name: str, config: Any, suffix: str) -> pd.DataFrame:
+  """The table that `write_side_table` wrote.
+
+  Raises:
+    ValueError: one line: the file is missing, cannot be read, or is of another run.
+  """
+  path = Path(output_dir) / "results" / f"{name}_{suffix}.parquet"
+  try:
+    check_identity(path, identity(name, configs.to_json(config)))
+    return read_frame(path)
+  except ValueError as error:
+    raise ValueError(f"{error}; without {name}.parquet beside it, both are computed again") from error
 
 
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
   """A Parquet file; a one-line `ValueError` naming it where it cannot be read."""
   try:
     return pd.read_parquet(path)
-  except (OSError, ValueError) as error:  # pyarrow's errors are both
-    raise ValueError(f"{path}: is not a readable Parquet file: {error}") from error
+  except (OSError, ValueError, pa.ArrowException) as error:
+    raise ValueError(f"{path}: is not readable Parquet: {' '.join(str(error).split())}") from error

@@ -9,7 +9,7 @@ Shapes: S seeds, the leading axis of every mapped leaf.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from loopjax.config import require
+from loopjax.config import environment_number, require
 
 SEED, DATA = "seed", "data"
 PROGRAMS = 8  # of a kind that are kept compiled: runs that differ in traced values alone share one
@@ -69,20 +69,38 @@ def use_all_cores() -> None:
 def initialize_distributed() -> None:
   """Joins the other processes where the usual environment names several; else does nothing.
 
-  That is JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what SLURM and Open MPI set.
+  That is JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what SLURM's srun and Open MPI's mpirun set.
 
   Raises:
-    ValueError: a coordinator is named without the number of processes or this one's.
+    ValueError: some of these variables are set without the others, or one that must be a whole number is none.
   """
-  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-  address, *numbers = (os.environ.get(name, "") for name in names)
-  if address:
-    for name, number in zip(names[1:], numbers, strict=True):
-      require(number.isdigit(), name, number, f"a whole number, since JAX_COORDINATOR_ADDRESS={address}")
-    num_processes, process_id = map(int, numbers)
+  if any(os.environ.get(name) for name in _OWN):
+    why = f"{', '.join(_OWN)} belong together"
+    address = os.environ.get(_OWN[0], "")
+    require(bool(address), _OWN[0], address, f"the first process's host:port: {why}")
+    num_processes, process_id = (environment_number(name, why) for name in _OWN[1:])
+    require(process_id < num_processes, _OWN[2], process_id, f"below {_OWN[1]}={num_processes}")
     jax.distributed.initialize(address, num_processes, process_id)
-  elif any(int(os.environ.get(name, "1")) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")):
+  elif any(_is_launched(*variables) for variables in _LAUNCHERS):
     jax.distributed.initialize()
+
+
+_OWN = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_LAUNCHERS = (  # how many processes there are; where they meet; which of them this is
+  ("SLURM_NTASKS", "SLURM_STEP_NODELIST", ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_LOCALID")),
+  ("OMPI_COMM_WORLD_SIZE", "OMPI_MCA_orte_hnp_uri", ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")),
+)
+
+
+def _is_launched(size: str, place: str, numbers: Sequence[str]) -> bool:
+  """Whether a launcher started several processes; `ValueError` where it left out what they need to find each other."""
+  if not os.environ.get(size) or environment_number(size, "it counts the processes") <= 1:
+    return False
+  why = f"{size}={os.environ[size]}; start all processes with srun or mpirun, or set {size}=1"
+  for name in numbers:
+    environment_number(name, why)
+  require(bool(os.environ.get(place)), place, os.environ.get(place, ""), f"set: {why}")
+  return True
 
 
 def device_mesh(num_data: int = 1) -> Mesh:

@@ -19,10 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loopjax.config import require
+from loopjax.config import check_fields, require
 
 START = 0
 ROOT = 1
+MOST_LABELS = 2**14  # drawing them without repetition compares all pairs: a quarter of a gigabyte an example
 INJECTED_KINDS = ("root", "child", "cycle")
 
 
@@ -66,6 +67,7 @@ class StarGraph:
   graph_drawing: int = 0
 
   def __post_init__(self) -> None:
+    check_fields(self, "task")
     n = self.num_chains
     require(n >= 1, "task.num_chains", n, "at least 1")
     require(self.chain_length >= 1, "task.chain_length", self.chain_length, "at least 1")
@@ -88,6 +90,10 @@ class StarGraph:
     require(self.spare_labels >= 0, "task.spare_labels", self.spare_labels, "at least 0")
     drawing, allowed = self.graph_drawing, "0, or above 0 where task.graph_fixed is set"
     require(drawing == 0 or (self.graph_fixed and drawing > 0), "task.graph_drawing", drawing, allowed)
+    labels = self.vocabulary_size
+    require(
+      labels <= MOST_LABELS, "task.num_chains", n, f"such that there are at most {MOST_LABELS} labels, not {labels}"
+    )
 
   def _check_injection(self) -> None:
     kind = self.injected_kind

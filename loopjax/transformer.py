@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from loopjax import attention, encoding
 from loopjax.attention import KeysValues
 from loopjax.computed_once import computed_once
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.products import product
 from loopjax.star_graph import StarGraph
 
@@ -59,6 +59,7 @@ class Transformer:
   remat: bool = False
 
   def __post_init__(self) -> None:
+    check_fields(self, "model")
     for name in ("num_layers", "num_heads", "width", "mlp_ratio"):
       require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
     heads = self.num_heads

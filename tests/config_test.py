@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
+import typing
 
 import hypothesis
 import jax
@@ -18,10 +22,12 @@ from hypothesis import strategies as st
 
 from loopjax import config, provenance
 from loopjax.star_graph import StarGraph
+from loopjax.transformer import Transformer
 
+CONFIGS = {"task": StarGraph, "model": Transformer}  # and what errors call them
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-SCRIPT = """
+SCRIPT = '''
 import dataclasses, json
 
 from loopjax import config
@@ -36,14 +42,29 @@ class Task:  # in place of StarGraph, which takes seconds to import: it imports 
   goal_hidden: bool = False
 
   def __post_init__(self):
+    config.check_fields(self, "task")
     config.require(self.num_chains >= 1, "task.num_chains", self.num_chains, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
+  """Settings.
+
+  Attributes:
+    task: what is walked.
+    temperatures: of the rollouts: each has
+      rollouts of its own.
+    kinds: of loops, `root` or `child`.
+  """
+
   task: Task = Task()
   temperatures: tuple[float, ...] = (0.0, 1.0)
+  kinds: tuple[str, ...] = ("root",)
+  fixed: tuple[bool, ...] = (False,)
   learning_rate: float = 1
+
+  def __post_init__(self):
+    config.check_fields(self)
 
 
 CONFIG = config.flags(Experiment())
@@ -53,11 +74,13 @@ def main():
   print(json.dumps(config.to_json(CONFIG())))
   if CONFIG().learning_rate == 7:
     raise KeyError("a defect")
+  if CONFIG().learning_rate == 8:
+    open("/no/such/file")
 
 
 if __name__ == "__main__":
   config.run_main(main)
-"""
+'''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +90,16 @@ class Experiment:
   names: tuple[str, ...] = ()
   learning_rate: float = 1e-3
   repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  task: StarGraph = StarGraph()
+  temperatures: tuple[float, ...] = (0.0, 1.0)
+  names: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    config.check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +211,20 @@ class FlagsTest(parameterized.TestCase):
     )
     self.assertEqual((done.returncode, done.stderr), (0, ""))
     task = {"num_chains": 3, "chain_length": 3, "reset_prob": 0.0, "encoding": "flat", "goal_hidden": True}
-    expected = {"task": task, "temperatures": [0.0, 0.5], "learning_rate": 0.25}
-    self.assertEqual(json.loads(done.stdout), expected)
+    expected = {"temperatures": [0.0, 0.5], "kinds": ["root"], "fixed": [False], "learning_rate": 0.25}
+    self.assertEqual(json.loads(done.stdout), {"task": task} | expected)
+
+  def test_lists_split_at_commas_and_the_last_of_a_repeated_flag_counts(self):
+    done = self.run_script(
+      "--config.temperatures=0.5", "--config.temperatures=1,2", "--config.kinds=root, child", "--config.kinds=",
+      "--config.fixed=true,false", "--config.learning_rate=1", "--config.learning_rate=2",
+    )  # fmt: skip
+    self.assertEqual((done.returncode, done.stderr), (0, ""))
+    found = json.loads(done.stdout)
+    del found["task"]
+    self.assertEqual(found, {"temperatures": [1, 2], "kinds": [], "fixed": [True, False], "learning_rate": 2})
+    self.assertIs(found["fixed"][0], True)
+    self.assertEqual(json.loads(self.run_script("--config.kinds=root,child").stdout)["kinds"], ["root", "child"])
 
   @parameterized.parameters(
     ("--config.task.num_chains=abc", r"config\.task\.num_chains=abc: .*int"),
@@ -189,8 +234,15 @@ class FlagsTest(parameterized.TestCase):
     ("--config.temperatures=hot", r"temperatures\[0\]='hot' is not allowed: must be a float"),
     ("--config.task.chains=3", r"config\.task\.chains='3' .* one of the fields .*config\.task\.num_chains"),
     ("--config.tusk.num_chains=3", r"config\.tusk\.num_chains='3' .* one of the fields .*config\.task, "),
-    ("--config.task=3", r"Unknown .* 'config\.task'"),
-    ("--config=3", r"--config=3: .* not allowed"),
+    ("--config.task=3", r"config\.task='3' .* one of the fields config\.task\.num_chains, "),
+    ("--config=3", r"config='3' .* one of the fields config\.task, config\.temperatures"),
+    ("--config.task.reset_prob=nan", r"task\.reset_prob=nan is not allowed: must be finite"),
+    ("--config.learning_rate=inf", r"learning_rate=inf is not allowed: must be finite"),
+    ("--config.temperatures=0,1e39", r"temperatures\[1\]=1e\+39 is not allowed: must be finite"),
+    ("--config.task.num_chains=2147483648", r"task\.num_chains=2147483648 is not allowed: must be an int32"),
+    ("--config.temperatures=0.1,0.1000000001", r"temperatures=\(0\.1, 0\.1000000001\) .* 0\.1 comes more than once"),
+    ("--config.kinds=root,root", r"kinds=\('root', 'root'\) .* root comes more than once"),
+    ("--config.fixed=true,maybe", r"fixed\[1\]='maybe' is not allowed: must be true or false"),
     ("--cofnig.task.num_chains=3", r"Unknown .* 'cofnig\.task\.num_chains'"),
     ("num_chains=3", r"arguments=\['num_chains=3'\] is not allowed: must be flags, such as --"),
   )
@@ -206,8 +258,109 @@ class FlagsTest(parameterized.TestCase):
     self.assertIn("Traceback", done.stderr)
     self.assertIn("a defect", done.stderr)
 
-  def test_help_lists_the_fields(self):
-    self.assertIn("--config.task.num_chains=5", self.run_script("--help").stdout)
+  def test_what_the_file_system_refuses_is_one_line(self):
+    done = self.run_script("--config.learning_rate=8")
+    self.assertEqual(done.returncode, 2)
+    self.assertRegex(done.stderr, r"\Aerror: .*No such file or directory: '/no/such/file'\n\Z")
+
+  def test_help_has_every_field_with_its_text_and_default(self):
+    said = self.run_script("--help").stdout
+    self.assertRegex(said, r"--config\.task\.num_chains:.*\n +\(default: '5'\)\n +\(an integer\)")
+    text = r"of the rollouts: each has rollouts of its\s+own\.\n +\(default: '0\.0,1\.0'\)"
+    self.assertRegex(said, r"--config\.temperatures: " + text)
+    self.assertRegex(said, r"--config\.kinds: of loops, `root` or `child`\.\n +\(default: 'root'\)")
+    self.assertIn("--[no]config.task.goal_hidden", said)
+    self.assertIn("--config.fixed", said)
+
+
+class CheckFieldsTest(parameterized.TestCase):
+  @parameterized.parameters(*CONFIGS.items())
+  def test_every_number_is_one_to_compute_with(self, name, cls):
+    bad = {float: (math.nan, math.inf, -math.inf, 1e39, 10**400), int: (2**31, -(2**31) - 1, math.nan)}
+    checked = 0
+    for field, kind in typing.get_type_hints(cls).items():
+      for value in bad.get(kind, ()):
+        with self.assertRaisesRegex(ValueError, rf"^{name}\.{field}={re.escape(repr(value))} is not allowed: must be "):
+          cls(**{field: value})
+        checked += 1
+    self.assertGreater(checked, 0)
+
+  @parameterized.parameters(*CONFIGS.values())
+  def test_every_field_has_a_text(self, cls):
+    self.assertCountEqual(config._field_texts(cls), [field.name for field in dataclasses.fields(cls)])
+
+  @parameterized.parameters(
+    ({"names": ("a", "b", "a")}, r"^names=\('a', 'b', 'a'\) .* a comes more than once$"),
+    ({"temperatures": (0.1, 0.1 + 1e-9)}, r"^temperatures=\(0\.1, 0\.100000001\) .* 0\.1 comes more than once$"),
+    ({"temperatures": (0, 0.0)}, r"^temperatures=.* 0 comes more than once$"),
+    ({"temperatures": (0.0, math.nan)}, r"^temperatures\[1\]=nan .* finite"),
+    ({"temperatures": "01"}, r"^temperatures='01' .* a list$"),
+    ({"task": 3}, r"^task=3 .* a mapping of the fields of StarGraph$"),
+  )
+  def test_lists_hold_what_differs(self, fields, message):
+    with self.assertRaisesRegex(ValueError, message):
+      Checked(**fields)
+    Checked(names=("a", "b"), temperatures=(0, 0.1))
+
+  @parameterized.parameters((), (-0.1,), (math.nan,), (math.inf,), (1e39,), (1e-39,), (0.5, 0.5), (0.5, 0.5000001))
+  def test_temperatures(self, *values):
+    with self.assertRaisesRegex(ValueError, r"^temperatures=\("):
+      config.require_temperatures(values)
+    config.require_temperatures((0.0, config.COLDEST, 0.5, 0.500001, config.LARGEST))
+
+
+# Runs every binary of `experiments` with --help, each in a fork of a process that has imported what they import.
+HELP = """
+import os, pathlib, runpy, sys
+
+import jax
+
+folder, modules = pathlib.Path(sys.argv[1]), sys.argv[2:]
+import experiments.correlation_map, experiments.report, experiments.sweep
+for module in modules:
+  child = os.fork()
+  if child == 0:
+    with open(folder / module, "w") as file:
+      os.dup2(file.fileno(), 1)
+      sys.argv = [module, "--help"]
+      try:
+        runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+      finally:
+        sys.stdout.flush()
+        os._exit(0)
+  os.waitpid(child, 0)
+"""
+
+
+class BinariesTest(absltest.TestCase):
+  def test_help_shows_all_flags_of_every_binary(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    texts = {path.stem: path.read_text() for path in (ROOT / "experiments").glob("*.py")}
+    binaries = sorted(name for name, text in texts.items() if 'if __name__ == "__main__"' in text)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    command = [sys.executable, "-c", HELP, str(folder), *binaries]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertContainsSubset({"benchmark", "reproduce", "report", "risk_aversion", "sweep", "throughput"}, binaries)
+    for name in binaries:
+      said = " ".join((folder / name).read_text().split())
+      for flag in re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', texts[name]):
+        self.assertRegex(said, rf"--(\[no\])?{flag}: ", f"{name}: {flag}")
+      if "binary.sinks_flag()" in texts[name] or "binary.run_experiment" in texts[name]:
+        self.assertIn("--sinks: ", said, name)
+      if "binary.run_experiment" in texts[name]:
+        self.assertIn("--output_dir: ", said, name)
+        self.check_config(name, said)
+
+  def check_config(self, name: str, said: str) -> None:
+    """Every field of the experiment's config stands there with its text."""
+    called = re.search(r"run_experiment\(NAME, (\w+)\(\)", (ROOT / "experiments" / f"{name}.py").read_text())
+    cls = getattr(importlib.import_module(f"experiments.{name}"), called[1])
+    leaves = list(config._described_leaves(cls, ""))
+    self.assertNotEmpty(leaves)
+    for path, _, text in leaves:
+      self.assertNotEmpty(text, f"{name}: {path}")
+      self.assertRegex(said, rf"--(\[no\])?config\.{re.escape(path)}: {re.escape(text)} ", name)
 
 
 class ProvenanceTest(absltest.TestCase):

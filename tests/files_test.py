@@ -100,12 +100,78 @@ class FilesTest(parameterized.TestCase):
     with self.assertRaisesRegex(FileNotFoundError, "missing.json"):
       files.read_json(self.folder / "missing.json")
 
+  def test_a_folder_that_is_a_file_is_one_line(self):
+    (self.folder / "file").write_text("mine")
+    for path in (self.folder / "file", self.folder / "file" / "below" / "it"):
+      for use in (lambda path=path: files.locked(path).__enter__(), lambda path=path: files.write_json({}, path / "a")):
+        with self.assertRaisesRegex(ValueError, f"^{path}: cannot be a folder, since it is a file or lies in one$"):
+          use()
+    self.assertEqual((self.folder / "file").read_text(), "mine")
+
+  def test_parquet_keeps_its_identity(self):
+    path, frame = self.folder / "a.parquet", pd.DataFrame({"seed": [0, 1], "name": ["x", "y"]})
+    identity = {"experiment": "größe", "config": {"sizes": [1, 2.5], "task": {"hidden": False}}}
+    files.write_parquet(frame, path, identity)
+    self.assertEqual(files.read_identity(path), identity)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), frame)
+    files.write_parquet(frame, path)
+    self.assertIsNone(files.read_identity(path))
+
+  @parameterized.parameters(b"", b"PAR1", b"x" * 1000)
+  def test_the_identity_of_what_is_no_parquet_is_one_line(self, content):
+    path = self.folder / "a.parquet"
+    path.write_bytes(content)
+    with self.assertRaisesRegex(ValueError, f"^{path}: is not readable Parquet: ") as caught:
+      files.read_identity(path)
+    self.assertNotIn("\n", str(caught.exception))
+
   def test_parquet_round_trip(self):
     path = self.folder / "a.parquet"
     frame = pd.DataFrame({"seed": [0, 1], "loops": [0.5, float("nan")], "remedy": ["none", "margin"]}, index=[7, 3])
     files.write_parquet(frame, path)
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame.reset_index(drop=True))
     self.assertEqual(self.names(), ["a.parquet"])
+
+
+HOLD = """
+import sys, time
+from loopjax import files
+with files.locked(sys.argv[1]):
+  print("held", flush=True)
+  time.sleep(60)
+"""
+
+
+class LockTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = Path(self.enterContext(tempfile.TemporaryDirectory())) / "run"
+
+  def check_held(self) -> None:
+    with self.assertRaisesRegex(files.Locked, f"^{self.folder}: another process works there; .*$") as caught:
+      files.locked(self.folder).__enter__()
+    self.assertNotIn("\n", str(caught.exception))
+
+  def check_free(self) -> None:
+    with files.locked(self.folder):
+      self.check_held()
+
+  def test_one_at_a_time_and_free_whichever_way_it_ends(self):
+    self.check_free()
+    with self.assertRaisesRegex(RuntimeError, "a defect"), files.locked(self.folder):
+      raise RuntimeError("a defect")
+    self.check_free()
+    self.assertEqual([path.name for path in self.folder.iterdir()], ["lock"])
+
+  def test_of_two_processes_the_second_is_refused_until_the_first_is_killed(self):
+    command = [sys.executable, "-c", HOLD, str(self.folder)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    self.addCleanup(child.kill)
+    self.assertEqual(child.stdout.readline(), "held\n")
+    self.check_held()
+    child.kill()
+    child.communicate()
+    self.check_free()
 
 
 if __name__ == "__main__":

@@ -274,6 +274,46 @@ print("RESULT", jax.process_index(), jax.process_count(), mesh.shape["seed"], *f
 """
 
 
+class EnvironmentTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"SLURM_NTASKS": "two"}, "SLURM_NTASKS='two' is not allowed: must be a whole number"),
+    ({"SLURM_NTASKS": "2"}, "SLURM_JOB_ID='' .* a whole number: SLURM_NTASKS=2; start all processes with srun"),
+    ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, "SLURM_PROCID=''"),
+    ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "x"}, "SLURM_PROCID='x'"),
+    ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, "SLURM_STEP_NODELIST=''"),
+    ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "OMPI_COMM_WORLD_LOCAL_RANK=''"),
+    ({"JAX_COORDINATOR_ADDRESS": "a:1"}, "JAX_NUM_PROCESSES='' .* a whole number: .* belong together"),
+    ({"JAX_NUM_PROCESSES": "2"}, "JAX_COORDINATOR_ADDRESS='' .* host:port: .* belong together"),
+    ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID=2 .* below"),
+  )
+  def test_variables_that_are_half_set_are_one_line(self, settings, message):
+    with (
+      mock.patch.dict(os.environ, clean_environment(**settings), clear=True),
+      mock.patch.object(jax.distributed, "initialize") as joined,
+      self.assertRaisesRegex(ValueError, f"^{message}") as raised,
+    ):
+      seeds.initialize_distributed()
+    self.assertNotIn("\n", str(raised.exception))
+    joined.assert_not_called()
+
+  @parameterized.parameters(
+    ({}, 0),
+    ({"SLURM_NTASKS": "1"}, 0),
+    (
+      {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "n"},
+      1,
+    ),
+    ({"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}, 1),
+  )
+  def test_processes_join_where_several_are_named(self, settings, times):
+    with (
+      mock.patch.dict(os.environ, clean_environment(**settings), clear=True),
+      mock.patch.object(jax.distributed, "initialize") as joined,
+    ):
+      seeds.initialize_distributed()
+    self.assertEqual(joined.call_count, times)
+
+
 class ProcessesTest(absltest.TestCase):
   def outputs(self, *children):
     """What each child said; all are ended whatever happens."""

@@ -114,10 +114,24 @@ class UnitsTest(parameterized.TestCase):
   def test_shards_of_a_job_array(self):
     todo = make_units(1)
     self.assertEqual(units.shard(todo, None, None), todo)
-    array = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
-    with mock.patch.dict(os.environ, array):
+    array = {"ID": "3", "MIN": "1", "STEP": "1", "COUNT": "4"}
+    with mock.patch.dict(os.environ, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}):
       self.assertEqual(units.shard(todo, None, None), units.shard(todo, 2, 4))
       self.assertEqual(units.shard(todo, 0, 1), todo)
+
+  @parameterized.parameters(
+    ({"ID": "3"}, "SLURM_ARRAY_TASK_MIN=''"),
+    ({"COUNT": "4"}, "SLURM_ARRAY_TASK_ID=''"),
+    ({"ID": "3", "MIN": "1", "STEP": "1", "COUNT": "four"}, "SLURM_ARRAY_TASK_COUNT='four'"),
+    ({"ID": "9", "MIN": "1", "STEP": "1", "COUNT": "4"}, "shard_index=8 is not allowed: must be 0 to 3"),
+  )
+  def test_a_job_array_that_is_half_set(self, array, message):
+    with (
+      mock.patch.dict(os.environ, {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}),
+      self.assertRaisesRegex(ValueError, f"^{message}") as raised,
+    ):
+      units.shard(make_units(), None, None)
+    self.assertNotIn("\n", str(raised.exception))
 
   @parameterized.parameters((4, 4), (-1, 4), (0, 0), (0, None), (None, 2))
   def test_bad_shards(self, index, count):
@@ -277,7 +291,7 @@ class LoadTest(FolderTest):
     (homes[6].parent / "stranger").mkdir()
     named = {
       r"units/notes\.txt: does not belong": 1, r"units/stranger: does not belong": 1, "is not readable Parquet": 2,
-      r"unit\.json: is not JSON": 1, "is not about a unit": 1, "has rows of seeds 1, expected 0": 1,
+      r"unit\.json: is not JSON": 1, "is not about a unit": 1, r"config\.first_seed=1 there, 0 asked": 1,
       r"is about unit \w+_1-1, not": 1, r"rows\.parquet: is not a file": 1,
     }  # fmt: skip
     UNPICKLED.clear()
@@ -298,6 +312,17 @@ class LoadTest(FolderTest):
       warnings.simplefilter("always")
       self.assertLen(sweep.load(self.folder), 8 * 2)
 
+  def test_rows_of_the_same_seeds_of_another_point_are_refused(self):
+    todo = make_units(4)
+    self.run_all(todo=todo)
+    ones, twos = (store.unit_folder(self.folder, unit) / tables.ROWS for unit in todo)
+    ones.write_bytes(twos.read_bytes())
+    with self.assertWarnsRegex(
+      UserWarning, r"rows\.parquet holds another run: config\.scale=2\.0 there, 1\.0 asked for"
+    ):
+      self.assertLen(sweep.load(self.folder), 4 * 2)
+    self.assertFalse(store.is_done(self.folder, todo[0]))
+
   def test_nothing_in_a_parquet_file_is_unpickled(self):
     todo = make_units()
     self.run_all(todo=todo)
@@ -305,7 +330,7 @@ class LoadTest(FolderTest):
     table = pq.read_table(path)
     evil = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": pickle.dumps(Toy())}
     fields = [field.with_metadata(evil) for field in table.schema]
-    pq.write_table(pa.table(table.columns, schema=pa.schema(fields)), path)
+    pq.write_table(pa.table(table.columns, schema=pa.schema(fields, table.schema.metadata)), path)
     UNPICKLED.clear()
     self.assertLen(read_strictly(self.folder), 4 * 4)
     self.assertEmpty(UNPICKLED)
@@ -490,6 +515,13 @@ class StoppedTest(FolderTest):
 
 
 class BinaryTest(FolderTest):
+  @parameterized.parameters("-1", "nan", "inf", "two")
+  def test_what_a_unit_takes_is_a_number(self, amount):
+    with self.assertRaisesRegex(ValueError, "^ray_resources='CPU=2,GPU=") as raised:
+      binary.resources(["CPU=2", f"GPU={amount}"])
+    self.assertNotIn("\n", str(raised.exception))
+    self.assertEqual(binary.resources(["CPU=2", "GPU=0.5"]), {"CPU": 2, "GPU": 0.5})
+
   def test_every_experiment_has_a_base(self):
     for name in binary.EXPERIMENTS:
       self.assertIsInstance(binary.base_config(name, None), binary.EXPERIMENTS[name][0])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
-from loopjax import claims, files, results
+from loopjax import claims, results
 from loopjax.config import require
 
 Value = TypeVar("Value")
@@ -65,7 +65,7 @@ def read(path: str | os.PathLike[str], problems: list[str]) -> Folder:
   return Folder(
     claims=attempt(problems, lambda: _read_claims(path / "claims.csv")),
     figures=_read_all(path / "figures", ".svg", _read_text, problems),
-    runs=_read_all(path / "results", ".json", _read_run, problems),
+    runs=_read_all(path / "results", ".json", results.read_record, problems),
     tables=_read_all(path / "results", ".parquet", _read_table, problems),
   )
 
@@ -85,17 +85,12 @@ def _read_text(path: Path) -> str:
     raise ValueError(f"{path}: is not text in UTF-8: {error}") from error
 
 
-def _read_run(path: Path) -> dict[str, Any]:
-  run = files.read_json(path)
-  whole = isinstance(run, dict) and all(isinstance(run.get(part), dict) for part in ("config", "provenance"))
-  if not whole:
-    raise ValueError(f"{path}: is not of a run: it must be an object with the objects config and provenance")
-  return run
-
-
 def _read_table(path: Path) -> Table:
   frame = results.read_frame(path)
-  num_seeds = frame["seed"].nunique() if "seed" in frame.columns else 0
+  try:
+    num_seeds = frame["seed"].nunique() if "seed" in frame.columns else 0
+  except TypeError as error:  # of lists
+    raise ValueError(f"{path}: column 'seed' holds what is no number: {error}") from error
   return Table(len(frame), len(frame.columns), num_seeds)
 
 

@@ -12,12 +12,11 @@ Every file is written under a temporary name and renamed, so that a process kill
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +86,10 @@ def run_unit(folder: Path, unit: Unit, compute: Compute, *, keep_work: bool) -> 
     ValueError: the rows are not those of the unit's seeds. Whatever `compute` raises.
   """
   home = unit_folder(folder, unit)
-  with _lock(home) as is_ours:
-    if not is_ours:
+  with contextlib.ExitStack() as held:
+    try:
+      held.enter_context(files.locked(home))
+    except files.Locked:
       return False
     if not is_done(folder, unit):
       _compute(home, unit, compute)
@@ -104,13 +105,14 @@ def _compute(home: Path, unit: Unit, compute: Compute) -> None:
   frame = compute(unit.config, home / "work")
   tables.check_seeds(home, frame, unit.seed_numbers)
   taken = time.monotonic() - began
+  config = configs.to_json(unit.config)
   about = {
-    "experiment": unit.experiment, "config": configs.to_json(unit.config), "provenance": provenance(),
+    "experiment": unit.experiment, "config": config, "provenance": provenance(),
     "seconds": round(taken, 1) if is_fresh else None,  # the rest of a run that was stopped tells no rate
     "peak_bytes": _peak_bytes(),
   }  # fmt: skip
   files.write_json(about, home / tables.ABOUT)
-  files.write_parquet(frame, home / tables.ROWS)
+  files.write_parquet(frame, home / tables.ROWS, results.identity(unit.experiment, config))
 
 
 def _peak_bytes() -> int:
@@ -118,16 +120,3 @@ def _peak_bytes() -> int:
   peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
   kilobyte = 1 if sys.platform == "darwin" else 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte if peak is None else peak
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-  """Holds the folder for this process, gives whether it could; the system lets go of it whichever way we end."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / "lock", "w") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      yield False
-    else:
-      yield True

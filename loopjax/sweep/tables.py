@@ -60,6 +60,7 @@ def read_unit(folder: Path) -> DoneUnit:
       frame = pq.ParquetFile(file).read().to_pandas(ignore_metadata=True)
   except (OSError, ValueError, pa.ArrowException) as error:
     raise ValueError(f"{path}: is not readable Parquet: {_line(error)}") from error
+  results.check_identity(path, results.identity(about["experiment"], about["config"]))
   unit = DoneUnit(about, _with_config(path, frame, about["config"]))
   check_seeds(path, frame, unit.seed_numbers)
   return unit

@@ -15,10 +15,11 @@ from typing import Any
 
 from loopjax import config as configs
 from loopjax import results
-from loopjax.config import require
+from loopjax.config import environment_number, require
 from loopjax.teacher import TeacherProbabilities
 
 SEED_FIELDS = ("first_seed", "num_seeds")
+_ARRAY = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "STEP", "COUNT"))
 _TRACED = {*TeacherProbabilities._fields, "first_seed"}  # values in one compiled program, like keys
 
 
@@ -132,11 +133,12 @@ def shard(units: Sequence[Unit], index: int | None, count: int | None) -> list[U
   Where neither is given, a SLURM job array's (SLURM_ARRAY_TASK_ID, _MIN, _STEP, _COUNT), and all units outside of one.
 
   Raises:
-    ValueError: only one is given, or `index` is not below `count`.
+    ValueError: only one is given, `index` is not below `count`, or the job array's variables are not all there.
   """
-  if index is None and count is None and "SLURM_ARRAY_TASK_ID" in os.environ:
-    number, least, count = (int(os.environ[f"SLURM_ARRAY_TASK_{name}"]) for name in ("ID", "MIN", "COUNT"))
-    index = (number - least) // int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+  if index is None and count is None and any(os.environ.get(name) for name in _ARRAY):
+    why = f"{', '.join(_ARRAY)} say together which part of the units this is; else give shard_index and num_shards"
+    number, least, step, count = (environment_number(name, why) for name in _ARRAY)
+    index = (number - least) // max(step, 1)
   require((index is None) == (count is None), "shard_index", index, f"given together with num_shards={count}")
   index, count = index or 0, 1 if count is None else count
   require(count >= 1, "num_shards", count, "at least 1")
