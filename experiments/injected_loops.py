@@ -27,8 +27,19 @@ import pandas as pd
 from experiments import binary, exact
 from experiments.fit import FREE, LEGAL, fit_for
 from experiments.risk_aversion import evaluate_walks
-from loopjax import decoding, loop_confidence, plotting, results, seeds, statistics, student_functions, teacher, theory
-from loopjax import evaluation, training
+from loopjax import (
+  decoding,
+  evaluation,
+  loop_confidence,
+  plotting,
+  results,
+  seeds,
+  statistics,
+  student_functions,
+  teacher,
+  theory,
+  training,
+)
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
 from loopjax.config import require

@@ -22,7 +22,7 @@ import pandas as pd
 import tqdm
 from absl import flags
 
-from experiments import binary, presets, reproduce
+from experiments import presets, reproduce
 from loopjax import claims, compilation_cache, files, seeds, statistics
 from loopjax import config as configs
 from loopjax.claims import Claim

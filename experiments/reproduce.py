@@ -14,11 +14,22 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 from absl import flags
 
-from experiments import binary, confidence, injected_loops, presets, proposition_one, risk_aversion, temporal_errors
+from experiments import (
+  binary,
+  confidence,
+  fixed_graph,
+  injected_loops,
+  plan,
+  presets,
+  proposition_one,
+  risk_aversion,
+  temporal_errors,
+)
 from loopjax import claims, compilation_cache, report, seeds
 from loopjax import config as configs
 
@@ -26,6 +37,7 @@ EXPERIMENTS = {
   "risk_aversion": risk_aversion,
   "proposition_one": proposition_one,
   "temporal_errors": temporal_errors,
+  "fixed_graph": fixed_graph,
   "injected_loops": injected_loops,
   "confidence": confidence,
 }
@@ -34,6 +46,14 @@ EXPERIMENTS = {
 def descriptions(experiments: Mapping[str, ModuleType]) -> dict[str, str]:
   """Experiment -> what its module says of it, for the report."""
   return {name: module.__doc__ or "" for name, module in experiments.items()}
+
+
+def settings(preset: str, num_seeds: int | None = None) -> dict[str, Any]:
+  """Experiment -> its config at the preset, with another number of seeds a condition where one is given."""
+  configs_of = {name: getattr(presets.PRESETS[preset], name) for name in EXPERIMENTS}
+  if num_seeds is None:
+    return configs_of
+  return {name: dataclasses.replace(config, num_seeds=num_seeds) for name, config in configs_of.items()}
 
 
 def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataFrame:
@@ -45,27 +65,32 @@ def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataF
     num_seeds: seeds per condition instead of the preset's.
   """
   verdicts = []
-  for name, experiment in EXPERIMENTS.items():
-    began = time.monotonic()
-    config = getattr(presets.PRESETS[preset], name)
-    if num_seeds is not None:
-      config = dataclasses.replace(config, num_seeds=num_seeds)
+  for name, config in settings(preset, num_seeds).items():
+    began, experiment = time.monotonic(), EXPERIMENTS[name]
     print(f"\n== {name}, preset {preset}, {config.num_seeds} seeds a condition")
     frame = experiment.run(config, output_dir)
-    verdicts.append(claims.evaluate(experiment.claims(), frame, preset))
+    verdicts.append(claims.evaluate(experiment.claims(config), frame, preset))
     print(f"{name}: {time.monotonic() - began:.0f} s")
-    claims.write_csv(pd.concat(verdicts, ignore_index=True), output_dir / "claims.csv")
-  table = pd.concat(verdicts, ignore_index=True)
+    table = claims.adjust_families(pd.concat(verdicts, ignore_index=True))
+    claims.write_csv(table, output_dir / "claims.csv")
   print("\n== claims")
-  print(table[["claim", "value", "low", "high", "bound", "direction", "published", "verdict"]].to_string(index=False))
+  print(table[SHOWN].to_string(index=False))
   report.write(output_dir, output_dir / "report.html", descriptions(EXPERIMENTS))
   return table
+
+
+SHOWN = ["claim", "value", "low", "high", "null", "predicted", "bound", "direction", "published", "verdict"]
+SHOWN += ["holm_verdict", "unfit_because"]
 
 
 def main() -> None:
   _ENABLE_SINKS()
   seeds.initialize_distributed()
   output_dir = Path(_OUTPUT_DIR.value or f"results/{_PRESET.value}")
+  if _DRY_RUN.value:
+    asked = plan.requests(EXPERIMENTS, settings(_PRESET.value, _NUM_SEEDS.value))
+    print(plan.describe(asked, output_dir, seeds.device_mesh()))
+    return
   with binary.holding(output_dir):
     run(_PRESET.value, output_dir, _NUM_SEEDS.value)
   print(f"\nwritten to {output_dir}")
@@ -77,5 +102,6 @@ if __name__ == "__main__":
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where everything goes; results/<preset> by default.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds a condition instead of the preset's.", lower_bound=1)
+  _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and about how long it would take.")
   _ENABLE_SINKS = binary.sinks_flag()
   configs.run_main(main)

@@ -6,7 +6,7 @@ Shapes: S seeds, G graphs, R temperatures, W nodes of a walk, C children of the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import decoding, encoding, repetition, seeds, student_functions, teacher, training
+from loopjax import decoding, repetition, seeds, student_functions, teacher, training
 from loopjax.null_worlds import Law
 from loopjax.star_graph import StarGraph
 from loopjax.student_functions import Problems

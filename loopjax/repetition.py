@@ -22,8 +22,8 @@ from loopjax import evaluation, seeds, star_graph, teacher, training
 from loopjax.analysis import temporal_errors, walks
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
 from loopjax.analysis.walks import WalkMeasures
-from loopjax.student_functions import Problems
 from loopjax.star_graph import Graph, StarGraph
+from loopjax.student_functions import Problems
 from loopjax.teacher import TeacherProbabilities
 from loopjax.training import TrainState
 from loopjax.transformer import Transformer

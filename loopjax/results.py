@@ -2,8 +2,8 @@
 
 `results/<name>.json` holds config and provenance and is written first, so that it claims the folder;
 `results/<name>.parquet` is written when all is done, and the JSON then gains `wall_seconds`: the time of the run that
-finished it, without what an earlier one that was stopped had spent. Further tables of the same run lie beside it,
-`results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run, so that the JSON may be lost.
+finished it, without what an earlier one that was stopped had spent, and `tables`. Further tables of the same run lie
+beside it, `results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run, so that the JSON may be lost.
 `figures/` and `checkpoints/` lie beside.
 """
 
@@ -108,46 +108,38 @@ def _add_commit(path: Path, record: dict[str, Any]) -> None:
 
 
 def compute_once(
-  output_dir: str | os.PathLike[str], name: str, config: Any, compute: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
-  """The results `name` of `config`: read where they lie complete in the folder, else computed and written.
+  output_dir: str | os.PathLike[str], name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]
+) -> dict[str, pd.DataFrame]:
+  """The tables of the run `name`, by name: read where they lie complete in the folder, else computed and written.
+
+  `compute` gives the main table, which is called `name`, and further ones, whose names begin with it.
 
   Raises:
-    ValueError: the folder holds a run of another config, or files that cannot be read.
+    ValueError: the folder holds a run of another config, or a table that is missing, damaged or of another run.
   """
   claim(output_dir, name, config)
-  path = Path(output_dir) / "results" / f"{name}.parquet"
-  if path.exists():
-    print(f"{path} is complete: read, not run again")
-    return read_frame(path)
+  folder, whose = Path(output_dir) / "results", identity(name, configs.to_json(config))
+  main, record = folder / f"{name}.parquet", folder / f"{name}.json"
+  known = read_record(record).get("tables")  # without it, as where the JSON was lost, nobody knows what is complete
+  if main.exists() and known is not None:
+    print(f"{main} is complete: read, not run again")
+    return {table: _read_table(folder, table, whose) for table in known}
   began = time.monotonic()
-  frame = compute()
-  record = path.with_suffix(".json")
-  files.write_json(read_record(record) | {"wall_seconds": round(time.monotonic() - began, 1)}, record)
-  files.write_parquet(frame, path, identity(name, configs.to_json(config)))
-  return frame
+  tables = dict(compute())
+  about = {"tables": list(tables), "wall_seconds": round(time.monotonic() - began, 1)}
+  files.write_json(read_record(record) | about, record)
+  for table in sorted(tables, key=lambda table: table == name):  # the main one last: all is there once it is
+    files.write_parquet(tables[table], folder / f"{table}.parquet", whose)
+  return tables
 
 
-def write_side_table(
-  output_dir: str | os.PathLike[str], name: str, config: Any, suffix: str, frame: pd.DataFrame
-) -> None:  # fmt: skip
-  """Writes a further table of the run `name`, from within its computation: `results/<name>_<suffix>.parquet`."""
-  path = Path(output_dir) / "results" / f"{name}_{suffix}.parquet"
-  files.write_parquet(frame, path, identity(name, configs.to_json(config)))
-
-
-def read_side_table(output_dir: str | os.PathLike[str], name: str, config: Any, suffix: str) -> pd.DataFrame:
-  """The table that `write_side_table` wrote.
-
-  Raises:
-    ValueError: one line: the file is missing, cannot be read, or is of another run.
-  """
-  path = Path(output_dir) / "results" / f"{name}_{suffix}.parquet"
+def _read_table(folder: Path, table: str, whose: Mapping[str, Any]) -> pd.DataFrame:
+  path = folder / f"{table}.parquet"
   try:
-    check_identity(path, identity(name, configs.to_json(config)))
+    check_identity(path, whose)
     return read_frame(path)
   except ValueError as error:
-    raise ValueError(f"{error}; without {name}.parquet beside it, both are computed again") from error
+    raise ValueError(f"{error}; without {whose['experiment']}.parquet, all are computed again") from error
 
 
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:

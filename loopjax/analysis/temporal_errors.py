@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from loopjax import encoding, star_graph, teacher, transformer
 from loopjax.config import require
-from loopjax.student_functions import Problems
 from loopjax.star_graph import ROOT, Graph, StarGraph
+from loopjax.student_functions import Problems
 from loopjax.teacher import PADDING, TeacherProbabilities
 from loopjax.transformer import Transformer
 
