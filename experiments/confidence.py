@@ -20,6 +20,7 @@ from experiments.fit import FREE, fit_for
 from experiments.injected_loops import InjectedLoops, condition_name
 from loopjax import plotting, statistics
 from loopjax.claims import Claim, Measure, NotRun, halfway
+from loopjax.students import Obtain, Request
 
 NAME = "confidence"
 LOOPS = ("loop_share", "loop_onset", "loop_period", "share_monotone", "cohort_share_monotone")
@@ -47,6 +48,16 @@ def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
   plotting.save(plotting.confidence_quantiles(frame), folder / f"{NAME}_quantiles")
   print(loops_table(walks), table(config, frame), sep="\n\n")
   return joined(tables)
+
+
+def requests(config: InjectedLoops) -> list[Request]:
+  """Those of `injected_loops`."""
+  return injected_loops.requests(config)
+
+
+def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The table `confidence`, as `joined` gives it."""
+  return {NAME: joined(injected_loops.measure(config, obtain))}
 
 
 def joined(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from experiments.temporal_errors import COLUMNS, TemporalErrors
 from loopjax import statistics
 from loopjax.claims import Claim
 from loopjax.star_graph import StarGraph
+from loopjax.students import Obtain, Request
 from loopjax.training import Training
 
 NAME = "fixed_graph"
@@ -28,6 +29,16 @@ DEFAULT = TemporalErrors(
   training=Training(num_steps=2_000, rows_per_step=16),
   num_seeds=4,
 )
+
+
+def requests(config: TemporalErrors) -> list[Request]:
+  """As those of `temporal_errors`."""
+  return temporal_errors.requests(config, NAME)
+
+
+def measure(config: TemporalErrors, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """As that of `temporal_errors`."""
+  return temporal_errors.measure(config, obtain, NAME)
 
 
 def table_over_drawings(frame: pd.DataFrame) -> str:

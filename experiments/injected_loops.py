@@ -33,7 +33,7 @@ from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Students, Trainer
+from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
 from loopjax.transformer import Transformer
 
@@ -171,17 +171,20 @@ def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> di
   return {name: group.label(frame, labels) for name, frame in tables.items()}
 
 
+def requests(config: InjectedLoops) -> list[Request]:
+  """The groups of students: those of the shares, and fewer of the further ones."""
+  sizes = ((NAME, config.shares, config.num_seeds), (f"{NAME}_further", config.further_shares, config.further_seeds))
+  return [
+    Request(name, config.tasks(shares), config.model, config.training, seeds.block(config.first_seed, count))
+    for name, shares, count in sizes
+    if shares
+  ]
+
+
 def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `injected_loops`, a row per share, seed, decoding and temperature; confidence inside loops, a row per
   repetition too, which `experiments.confidence` reads; reset probabilities, a row per number of cycles; the history."""
-  parts = []
-  for name, shares, num_seeds in (
-    (NAME, config.shares, config.num_seeds), (f"{NAME}_further", config.further_shares, config.further_seeds)
-  ):  # fmt: skip
-    if shares:
-      numbers = seeds.block(config.first_seed, num_seeds)
-      group = obtain(name, config.tasks(shares), config.model, config.training, numbers)
-      parts.append(_measure_group(config, group, obtain))
+  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config)]
   return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
 
 

@@ -38,7 +38,7 @@ from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, Measure
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Students, Trainer
+from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
 from loopjax.transformer import Transformer
 
@@ -106,25 +106,29 @@ def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> ris
   return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(group.state), len(group.is_finite))
 
 
-def _measure_num_children(config: PropositionOne, num_children: int, obtain: Obtain) -> pd.DataFrame:
-  """The students of one n, all p and seeds in one program."""
-  seed_numbers = seeds.block(config.first_seed, config.num_seeds)
-  group = obtain(
-    f"{NAME}_{num_children}", config.tasks(num_children), config.model, config.training, seed_numbers
-  )  # fmt: skip
+def requests(config: PropositionOne) -> list[Request]:
+  """The groups of students: one per n, all p and seeds in one program."""
+  numbers = seeds.block(config.first_seed, config.num_seeds)
+  return [
+    Request(f"{NAME}_{n}", config.tasks(n), config.model, config.training, numbers) for n in config.num_children
+  ]  # fmt: skip
+
+
+def _measure_group(config: PropositionOne, group: Students, obtain: Obtain) -> pd.DataFrame:
+  """The rows of one n."""
   measures = measure_students(config, group, obtain.mesh)
   visits, num_students = np.arange(1, config.num_visits + 1), len(group.is_finite)
   frame = pd.DataFrame({"row": np.repeat(np.arange(num_students), len(visits)), "visit": np.tile(visits, num_students)})
   for name, values in measures._asdict().items():
     frame[name] = np.where(group.is_finite[:, None], values, np.nan).ravel()
   losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
-  labels = {"n": [num_children] * len(group.tasks), "p": list(config.cycle_probs)}
+  labels = {"n": [task.num_chains for task in group.tasks], "p": list(config.cycle_probs)}
   return group.label(with_losses(frame, losses), labels)
 
 
 def measure(config: PropositionOne, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The table `proposition_one`, a row per n, p, seed and visit: measures averaged over prompts."""
-  parts = [_measure_num_children(config, n, obtain) for n in config.num_children]
+  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config)]
   return {NAME: pd.concat(parts, ignore_index=True)}
 
 

@@ -24,7 +24,7 @@ from loopjax import decoding, evaluation, fitness, plotting, results, seeds, sta
 from loopjax.claims import Claim, halfway, ratio_measure, value_measure, worst_measure
 from loopjax.config import require
 from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Students, Trainer
+from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
@@ -95,39 +95,34 @@ def _theory_rows(config: RiskAversion) -> pd.DataFrame:
   ], ignore_index=True)  # fmt: skip
 
 
-def _report_positions(config: RiskAversion, hardness: str) -> None:
+def _report_positions(request: Request) -> None:
   """Prints how the trained positions spread over the walk: late positions are seldom trained."""
-  tasks = config.tasks()[hardness]
+  task, how = request.tasks[0], request.training
   histogram = jax.jit(
-    lambda state: training.position_histogram(tasks[0], config.training, jax.random.key(0), state, rows=1_024),
+    lambda state: training.position_histogram(task, how, jax.random.key(0), state, rows=1_024),
     compiler_options=seeds.compiler_options(brief=True),
   )
-  for index, task in enumerate(tasks):
-    cumulative = np.cumsum(histogram(training.task_state(task, config.training)))
+  for one in request.tasks:
+    cumulative = np.cumsum(histogram(training.task_state(one, how)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
-    print(f"{condition_name(hardness, bool(index))}: of the trained walk positions {reached}")
+    print(f"{request.name}, exploration {one.explore_prob:g}: of the trained walk positions {reached}")
 
 
-def _groups(config: RiskAversion, obtain: Obtain) -> list[tuple[str, list[bool], Students]]:
-  """Groups of students: their hardness, whether with exploration for each of their tasks, and themselves."""
-  numbers, groups = seeds.block(config.first_seed, config.num_seeds), []
-  for hardness, (plain, explored) in config.tasks().items():
-    _report_positions(config, hardness)
-    name = f"{NAME}_{hardness}"
-    if hardness == "hard" or not config.easy_goal_first:
-      together = obtain(name, [plain, explored], config.model, config.training, numbers)
-      groups.append((hardness, [False, True], together))
-    else:
-      first = obtain(name, [plain], config.model, config.training, numbers)
-      then = obtain(f"{name}_goal_first", [explored], config.model, config.training, numbers, params=first.state.params)
-      groups += [(hardness, [False], first), (hardness, [True], then)]
-  return groups
+def requests(config: RiskAversion) -> list[Request]:
+  """The groups of students: those of one graph train together, unless some begin where others have ended."""
+  numbers, asked = seeds.block(config.first_seed, config.num_seeds), []
+  for hardness, tasks in config.tasks().items():
+    is_apart = hardness == "easy" and config.easy_goal_first
+    for suffix, part in (("", tasks[:1]), ("_goal_first", tasks[1:])) if is_apart else (("", tasks),):
+      asked.append(Request(f"{NAME}_{hardness}{suffix}", part, config.model, config.training, numbers))
+  return asked
 
 
-def _label(hardness: str, exploration: list[bool], group: Students, frame: pd.DataFrame) -> pd.DataFrame:
+def _label(request: Request, group: Students, frame: pd.DataFrame) -> pd.DataFrame:
   """The frame with condition, graph, explore_prob and seed in place of the student's row."""
+  hardness = "easy" if "easy" in request.name else "hard"
   return group.label(frame, {
-    "condition": [condition_name(hardness, explores) for explores in exploration],
+    "condition": [condition_name(hardness, task.explore_prob > 0) for task in group.tasks],
     "graph": [f"G({task.num_chains},{task.chain_length})" for task in group.tasks],
     "explore_prob": [task.explore_prob for task in group.tasks],
   })  # fmt: skip
@@ -160,10 +155,13 @@ def evaluate_walks(
 def measure(config: RiskAversion, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `risk_aversion`, a row per condition, seed, decoding and temperature, with the exact teacher's length
   beside; and the history of training."""
-  frames, histories = [], []
-  for hardness, exploration, group in _groups(config, obtain):
-    frames.append(_label(hardness, exploration, group, evaluate_walks(config, group, obtain)))
-    histories.append(_label(hardness, exploration, group, group.history))
+  frames, histories, params = [], [], None
+  for request in requests(config):
+    _report_positions(request)
+    group = obtain(*request, params=params if request.name.endswith("goal_first") else None)
+    frames.append(_label(request, group, evaluate_walks(config, group, obtain)))
+    histories.append(_label(request, group, group.history))
+    params = group.state.params
   lengths = _theory_rows(config).query("learner == 'exact teacher'")
   lengths = lengths[["condition", "temperature", "response_length", "successful_length"]]
   lengths = lengths.rename(columns=lambda name: name if name in ("condition", "temperature") else f"teacher_{name}")

@@ -29,7 +29,7 @@ from loopjax.claims import Claim, Measure, difference_measure, halfway, ratio_me
 from loopjax.config import require
 from loopjax.repetition import ROLLOUTS, TEACHER
 from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Students, Trainer
+from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
@@ -110,12 +110,18 @@ def _legal_rows(config: TemporalErrors, group: Students, obtain: Obtain) -> pd.D
   return walks.assign(walks=LEGAL)
 
 
-def _measure_drawing(
-  config: TemporalErrors, obtain: Obtain, name: str, drawing: int, first_seed: int
-) -> dict[str, pd.DataFrame]:
-  """The tables of the students of one drawing, or of all where graphs are not fixed."""
-  numbers = seeds.block(first_seed, config.num_seeds)
-  group = obtain(name, config.tasks(drawing), config.model, config.training, numbers)
+def requests(config: TemporalErrors, name: str = NAME) -> list[Request]:
+  """The groups of students: one, or one per drawing of the fixed graph, each with seeds of its own."""
+  asked = []
+  for place, drawing in enumerate(config.drawings or (0,)):
+    group = f"{name}_drawing_{drawing}" if config.drawings else name
+    numbers = seeds.block(config.first_seed + place * config.num_seeds, config.num_seeds)
+    asked.append(Request(group, config.tasks(drawing), config.model, config.training, numbers))
+  return asked
+
+
+def _measure_group(config: TemporalErrors, group: Students, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables of one group, by the end of their name."""
   frames = repetition.evaluate_repetition(
     group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
     walks_per_graph=config.walks_per_graph, num_lags=config.num_lags, seed=0,
@@ -126,8 +132,9 @@ def _measure_drawing(
     "": with_losses(walks, losses), "_by_lag": frames.by_lag, "_by_visit": frames.by_visit, "_history": group.history
   }  # fmt: skip
   labels = {
-    "condition": [condition_name(margin) for margin in config.visited_margins],
-    "visited_margin": list(config.visited_margins), "drawing": [drawing] * len(config.visited_margins),
+    "condition": [condition_name(task.visited_margin) for task in group.tasks],
+    "visited_margin": [task.visited_margin for task in group.tasks],
+    "drawing": [task.graph_drawing for task in group.tasks],
   }  # fmt: skip
   return {suffix: group.label(frame, labels) for suffix, frame in tables.items()}
 
@@ -135,10 +142,7 @@ def _measure_drawing(
 def measure(config: TemporalErrors, obtain: Obtain, name: str = NAME) -> dict[str, pd.DataFrame]:
   """The tables: `name`, a row per margin, seed and group of walks (rollouts at a temperature, legal rollouts, or the
   teacher's walks); `_by_lag` and `_by_visit`, as `repetition.RepetitionFrames` describes them; and the history."""
-  parts = []
-  for place, drawing in enumerate(config.drawings or (0,)):
-    group = f"{name}_drawing_{drawing}" if config.drawings else name
-    parts.append(_measure_drawing(config, obtain, group, drawing, config.first_seed + place * config.num_seeds))
+  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config, name)]
   return {f"{name}{suffix}": pd.concat([part[suffix] for part in parts], ignore_index=True) for suffix in parts[0]}
 
 

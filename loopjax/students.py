@@ -252,6 +252,20 @@ def _load_rows(
 # Students for several experiments.
 
 
+class Request(NamedTuple):
+  """A group of students that an experiment asks for: the arguments of `Obtain`, in their order."""
+
+  name: str
+  tasks: Sequence[StarGraph]
+  model: Transformer
+  training: Training
+  seed_numbers: Sequence[int]
+
+  @property
+  def seed_steps(self) -> int:
+    return len(self.tasks) * len(self.seed_numbers) * self.training.num_steps
+
+
 class Obtain(Protocol):
   """Where an experiment has its students from: `Trainer` trains them, `null_worlds.Pretender` gives those of a world."""
 

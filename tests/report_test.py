@@ -51,15 +51,27 @@ def tearDownModule():
 
 
 def claims_frame() -> pd.DataFrame:
-  common = {"published": math.nan, "direction": "below", "num_seeds": 3, "zero_variance": False, "condition": "T = 0"}
-  numbers = [(0.1, -math.inf, 0.2, "holds"), (2.0, 1.5, 2.5, "fails"), (1.0, 0.5, 1.5, "undecided")]
-  numbers.append((math.nan, math.nan, math.nan, "not run"))
-  rows = [
-    common | {"claim": f"claim_{i}", "value": value, "low": low, "high": high, "verdict": verdict, "bound": 1.0,
-              "description": f"Claim {i}: {EVIL}", "source": "ours"}
-    for i, (value, low, high, verdict) in enumerate(numbers)
+  """A claim of each verdict; the first alone has a null and a prediction, and is undecided in its family."""
+  seeds_of = {"holds": 0.1, "fails": 2.0, "undecided": 1.0, "not run": None, "unfit": 3.0}
+
+  def measure_of(verdict: str) -> claims.Measure:
+    if seeds_of[verdict] is None:
+      return lambda frame: claims.value_measure("x", {"x": 1})(pd.DataFrame({"seed": [], "x": []}))
+    values = [seeds_of[verdict]] * 7 + [math.nan] * (verdict == "undecided")
+    return lambda frame: pd.Series(values)
+
+  unfit = claims.Fitness(f"broken {EVIL}", lambda frame: pd.Series([0.31] * 7), 0.05)
+  registered = [
+    claims.Claim(
+      name=f"claim_{i}", description=f"Claim {i}: {EVIL}", source="ours", condition="T = 0", presets=("quick",),
+      measure=measure_of(verdict), bound=1.0, direction="below", family=f"family {EVIL}",
+      null=2.5 if i == 0 else None, predicted=0.25 if i == 0 else None, fitness=(unfit,) * (verdict == "unfit"),
+    )
+    for i, verdict in enumerate(seeds_of)
   ]  # fmt: skip
-  return pd.DataFrame(rows, columns=claims.COLUMNS)
+  table = claims.evaluate(registered, pd.DataFrame(), "quick")
+  table.loc[0, ["low", "holm_verdict"]] = -math.inf, "undecided"
+  return table
 
 
 def make_folder(folder: pathlib.Path) -> None:
@@ -120,11 +132,13 @@ class ReportTest(parameterized.TestCase):
   def test_everything_is_on_the_page(self):
     self.assertEqual(self.problems, [])
     text = ("A headline about <code>p</code>", "<code>python -m experiments.first</code>", "Figure: first loss")
-    numbers = ("90 s", "0.1", "[−∞, 0.2]", "&lt; 1", "✓", "✗", "Not run: 1")
+    numbers = ("90 s", "0.1", "[−∞, 0.1]", "&lt; 1", "✓", "✗", "Not run: 1", ">2.5<", ">0.25<", "7 of 7<", "0 of 8<")
     for expected in (*text, *numbers, "task.num_chains", "first.parquet", jax.__version__):
       self.assertIn(expected, self.text)
     for verdict in verdicts.MARKS:
       self.assertIn(f"</span> {verdict}</span>", self.text)
+    for reason in ("1 without a value", "up to 0.31, at most 0.05 is fit", "undecided among the 3 claims of family"):
+      self.assertEqual(self.text.count(reason), 1, reason)
 
   def test_it_nests_ids_are_unique_and_references_lead_somewhere(self):
     attributes = parsed(self.text).attributes

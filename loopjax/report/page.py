@@ -18,9 +18,11 @@ from loopjax.report import figures, folder, traces, verdicts
 from loopjax.report.folder import Folder
 
 _HERE = Path(__file__).parent
-_HOW_TO_READ = """A claim holds or fails if its whole 95% interval over seeds lies on one side of the bound, else it is
-undecided. To scale: the shaded side is where it holds, the dashed line the bound, the bar the interval, the diamond the
-published value."""
+_HOW_TO_READ = """A claim holds or fails if the whole 95% interval of its median over seeds lies on one side of the
+bound, else it is undecided. It is unfit where students have not learnt their task, and then says nothing. Null: the
+value without the mechanism. Predicted: the exact value with it. To scale: the shaded side is where the claim holds,
+the dashed line is the bound, the bar the interval, the dot the median, the square the null, the triangle the
+prediction, the diamond the published value."""
 OTHER = "other"  # the section of figures that belong to no experiment
 
 
