@@ -3,8 +3,8 @@
 `from scratch`: walks of a teacher that explores, all along. `goal first`: half of the steps without exploration, where
 the way to the goal shows in every walk, then the other half with it. Steps, students and final teacher are the same, so
 that a student of the second road shows what the first could hold. The halves are two runs: the second begins with
-fresh optimiser and learning-rate schedule, and sees the graphs of the first again. Easy students
-of `risk_aversion` may be trained in this way too (`easy_goal_first`).
+fresh optimiser and learning-rate schedule, and sees the graphs of the first again. Easy students of `risk_aversion` may
+be trained in this way too (`easy_goal_first`).
 
   python -m experiments.exploration_curriculum --output_dir=/tmp/exploration_curriculum
 """
@@ -80,12 +80,12 @@ def _roads(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, tuple[Stu
 def measure(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `exploration_curriculum`, a row per road, seed and temperature; and the history of training."""
   frames, histories = [], []
-  for name, (students, history) in _roads(config, obtain).items():
+  for name, (group, history) in _roads(config, obtain).items():
     walks = evaluation.evaluate_students(
-      students, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
+      group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
     )
-    frames.append(students.label(walks, {"condition": [name]}))
-    histories.append(students.label(history, {"condition": [name]}))
+    frames.append(group.label(walks, {"condition": [name]}))
+    histories.append(group.label(history, {"condition": [name]}))
   return {NAME: pd.concat(frames, ignore_index=True), f"{NAME}_history": pd.concat(histories, ignore_index=True)}
 
 
