@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from loopjax.claims import Fitness, worst_measure
+from loopjax.claims import Fitness, Measure, worst_measure
 
 MOST_BROKEN = 0.1  # of the walks at every temperature that the claim reads
 MOST_ABOVE = 0.02  # nats per position, on fresh walks of the clean teacher
@@ -33,8 +33,8 @@ def fit_for(learner: str, *conditions: Mapping[str, Any]) -> tuple[Fitness, ...]
   return tuple(checks)
 
 
-def _worst(column: str, where: Mapping[str, Any]):
-  return worst_measure(column, where, max)
+def _worst(column: str, where: Mapping[str, Any]) -> Measure:
+  return worst_measure(column, where, "max")
 
 
 def with_losses(frame: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:

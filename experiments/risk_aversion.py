@@ -255,7 +255,7 @@ def _claims_of(config: RiskAversion, exploration: bool) -> list[Claim]:
     Claim(
       name=f"easy_reached_{suffix}", description="Easy: students find the goal at every temperature.",
       condition=f"{easy}, share of walks that reach the goal at the worst T of each seed",
-      measure=worst_measure("reached", of_easy, min), null=lost, predicted=worst, bound=0.95 * worst,
+      measure=worst_measure("reached", of_easy, "min"), null=lost, predicted=worst, bound=0.95 * worst,
       presets=_EVERY, must_not_hold=("untrained", "memoryless"), fitness=fit_for("teacher", of_easy), published=0.98,
       **common,
     ),

@@ -200,6 +200,10 @@ class EvaluateTest(parameterized.TestCase):
     }.items():  # fmt: skip
       np.testing.assert_allclose(table[column], expected, err_msg=column)
 
+  @parameterized.parameters(("above", 3), ("below", 1))
+  def test_a_seed_at_the_bound_is_not_beyond_it(self, direction, expected):
+    self.assertEqual(judged(measure=fixed(1, 2, 2, 3, 4, 5), bound=2.0, direction=direction)["seeds_beyond"], expected)
+
   def test_names_are_unique(self):
     with self.assertRaisesRegex(ValueError, r"claim\.name=\['a'\]"):
       claims.evaluate([make_claim(name="a"), make_claim(name="b"), make_claim(name="a")], make_frame(), "laptop")

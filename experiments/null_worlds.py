@@ -1,0 +1,153 @@
+"""Runs all claims of a preset through worlds whose truth is known: how often does each claim hold there?
+
+A world gives an experiment students in place of trained ones (`loopjax.null_worlds`), at the preset's graphs, cuts,
+temperatures and numbers of seeds, many times over with other seeds. A claim that names a world among those in which it
+must not hold may hold there by chance in 2.5% of the replications. A cell is wrong if a binomial test says that it holds
+more often, with Holm's correction over all such cells. Fitness is not looked at: most worlds would not pass.
+
+  python -m experiments.null_worlds --preset=quick --output=null_worlds.csv
+
+What is finished is kept in the file: a run that was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tqdm
+from absl import flags
+
+from experiments import binary, presets, reproduce
+from loopjax import claims, compilation_cache, files, seeds, statistics
+from loopjax import config as configs
+from loopjax.claims import Claim
+from loopjax.config import require
+from loopjax.null_worlds import WORLDS, Pretender
+
+MOST_HOLDS = 0.025  # of the replications, by chance
+LEVEL = 0.05  # of the tests, over all cells together
+SEEDS_AT_ONCE = 600  # their walks fit into memory
+COLUMNS = ["claim", "world", "must_not_hold", "replications", "share_holds", "is_wrong"]
+
+
+def replicated(config: Any, first: int, count: int) -> Any:
+  """The config with the seeds of `count` replications, those from number `first` on."""
+  size = config.num_seeds
+  return dataclasses.replace(config, first_seed=config.first_seed + first * size, num_seeds=count * size)
+
+
+def replication_seeds(experiment: ModuleType, config: Any, count: int) -> np.ndarray:
+  """The seeds of each replication, [replications, S]: from every group of students its share."""
+  groups = {tuple(request.seed_numbers) for request in experiment.requests(config)}
+  largest = max(map(len, groups))  # fewer are those of conditions too small for a verdict
+  return np.concatenate([np.reshape(group, (count, -1)) for group in sorted(groups) if len(group) == largest], axis=1)
+
+
+def holds(claim: Claim, frame: pd.DataFrame, seed_numbers: np.ndarray) -> np.ndarray:
+  """Whether the claim holds in each replication, bool, given the seeds of each; False where it has no value."""
+  try:
+    values = claim.measure(frame)
+  except claims.NotRun:
+    return np.zeros(len(seed_numbers), bool)
+  by_replication = values.reindex(seed_numbers.ravel()).to_numpy(float).reshape(seed_numbers.shape)
+  interval = statistics.median_interval(by_replication, axis=1)
+  return interval.low > claim.bound if claim.direction == "above" else interval.high < claim.bound
+
+
+def _chunks(config: Any, replications: int) -> list[tuple[int, int]]:
+  """First replication and number of replications of each part that is run at once."""
+  at_once = max(1, SEEDS_AT_ONCE // config.num_seeds)
+  return [(first, min(at_once, replications - first)) for first in range(0, replications, at_once)]
+
+
+def run_cells(
+  experiment: ModuleType, registered: list[Claim], config: Any, world: str, replications: int, bar: tqdm.tqdm
+) -> pd.DataFrame:
+  """One experiment in one world: a row per claim."""
+  obtain, held = Pretender(world, seeds.device_mesh()), []
+  for first, count in _chunks(config, replications):
+    part = replicated(config, first, count)
+    frame = experiment.measure(part, obtain)[experiment.NAME]
+    numbers = replication_seeds(experiment, part, count)
+    held.append([holds(claim, frame, numbers) for claim in registered])
+    bar.update(count)
+  shares = np.concatenate(held, axis=1).mean(axis=1)
+  return pd.DataFrame({
+    "claim": [claim.name for claim in registered], "world": world,
+    "must_not_hold": [world in claim.must_not_hold for claim in registered], "replications": replications,
+    "share_holds": shares,
+  })  # fmt: skip
+
+
+def judge_cells(cells: pd.DataFrame) -> pd.DataFrame:
+  """The cells with the column is_wrong: whether a claim holds too often where it must not."""
+  from scipy import stats
+
+  p_values = np.full(len(cells), np.nan)
+  for i, cell in enumerate(cells.itertuples()):
+    if cell.must_not_hold:
+      times = round(cell.share_holds * cell.replications)
+      p_values[i] = stats.binomtest(times, cell.replications, MOST_HOLDS, alternative="greater").pvalue
+  return cells.assign(is_wrong=statistics.holm(p_values) < LEVEL)[COLUMNS]
+
+
+def _finished(path: Path, about: dict[str, Any]) -> pd.DataFrame:
+  """The cells that an earlier run of the same settings has left in the file."""
+  beside = path.with_suffix(".json")
+  if not path.exists():
+    files.write_json(about, beside)
+    return pd.DataFrame(columns=COLUMNS)
+  found = files.read_json(beside) if beside.exists() else None
+  require(found == about, str(path), found, f"a file that is not there, or one made with {about}")
+  return pd.read_csv(path)
+
+
+def run(preset: str, path: Path, replications: int, network_replications: int) -> pd.DataFrame:
+  """All claims of a preset through all worlds; writes the table after every experiment and world, and returns it."""
+  about = {"preset": preset, "replications": replications, "network_replications": network_replications}
+  cells = _finished(path, about)
+  todo = [(world, name, module) for name, module in reproduce.EXPERIMENTS.items() for world in WORLDS]
+  counts = {world: network_replications if law is None else replications for world, law in WORLDS.items()}
+  with tqdm.tqdm(total=sum(counts[world] for world, *_ in todo), unit=" replications") as bar:
+    for world, name, module in todo:
+      config = getattr(presets.PRESETS[preset], name)
+      registered = [claim for claim in module.claims(config) if preset in claim.presets]
+      if {(claim.name, world) for claim in registered} <= set(zip(cells["claim"], cells["world"], strict=True)):
+        bar.update(counts[world])
+        continue
+      bar.set_postfix_str(f"{name}, {world}")
+      found = run_cells(module, registered, config, world, counts[world], bar)
+      cells = judge_cells(pd.concat([cells[COLUMNS[:-1]], found], ignore_index=True) if len(cells) else found)
+      files.write_atomically(path, lambda temporary, cells=cells: cells.to_csv(temporary, index=False))
+  return cells
+
+
+def table(cells: pd.DataFrame) -> str:
+  """Worlds by claims: how often each claim holds; * where it must not, ** where it holds too often."""
+  marks = np.where(cells["is_wrong"], "**", np.where(cells["must_not_hold"], "*", ""))
+  shown = cells.assign(text=[f"{share:.3f}{mark}" for share, mark in zip(cells["share_holds"], marks, strict=True)])
+  return shown.pivot(index="claim", columns="world", values="text")[list(WORLDS)].to_string()
+
+
+def main() -> None:
+  cells = run(_PRESET.value, Path(_OUTPUT.value), _REPLICATIONS.value, _NETWORK_REPLICATIONS.value)
+  print("share of replications in which a claim holds (* where it must not, ** where it does so too often)")
+  print(table(cells))
+  wrong = int(cells["is_wrong"].sum())
+  print(f"{wrong} of {int(cells['must_not_hold'].sum())} cells in which a claim must not hold are wrong")
+  print(f"written to {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+  seeds.use_all_cores()
+  compilation_cache.enable()
+  _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
+  _OUTPUT = flags.DEFINE_string("output", "null_worlds.csv", "The CSV file.")
+  _REPLICATIONS = flags.DEFINE_integer("replications", 2_000, "Of the worlds that are laws.", lower_bound=1)
+  _NETWORK_REPLICATIONS = flags.DEFINE_integer("network_replications", 100, "Of untrained networks.", lower_bound=1)
+  configs.run_main(main)
