@@ -22,17 +22,23 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments import binary
-from experiments.temporal_errors import PAIRS
 from loopjax import config as configs
-from loopjax import label_noise, plotting, repetition, results, seeds, statistics, students, teacher, training
+from loopjax import plotting, repetition, results, seeds, statistics, students
 from loopjax.analysis import temporal_errors
 from loopjax.config import require
+from loopjax.label_noise import LabelNoise
 from loopjax.repetition import ROLLOUTS
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "correlation_map"
+# Which visits are compared. The first has all pairs of one walk; the second and third are over one set of visits.
+PAIRS = {
+  "own_walk": "one walk", "own_walk_matched": "one walk, visits that two have", "other_walks": "two walks, one graph",
+  "other_graphs": "two graphs",
+}  # fmt: skip
+OUTCOMES = ("reached", "broken", "cut")
 BASE = "base"
 STEP = "training step"
 
@@ -80,6 +86,8 @@ class Cell:
   def __post_init__(self) -> None:
     require(0 <= self.noise <= 1, "noise", self.noise, "in [0, 1]")
     require(0 < self.taken <= 1, "taken", self.taken, "in (0, 1]")
+    for name in ("visited_margin", "goal_margin"):
+      require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), "0: chance is 1/n for all pairs")
     require(self.steps >= 1, "taken", self.taken, f"one step or more of training.num_steps={self.training.num_steps}")
     self.training.length(self.task)
     temporal_errors.check_errors_defined(self.task)
@@ -138,8 +146,9 @@ class CorrelationMap:
   def __post_init__(self) -> None:
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
-    greedy_first = self.temperatures[:1] == (0,) and min(self.temperatures) >= 0
-    require(greedy_first, "temperatures", self.temperatures, "0, then others")
+    values = self.temperatures
+    greedy_first = values[:1] == (0,) and min(values) >= 0 and len(values) == len(set(values))
+    require(greedy_first, "temperatures", values, "0, then others, each once")
     for factor in FACTORS:
       values, own = getattr(self, factor.values), _value(self.base(), factor)
       valid = not values or (own in values and len(values) == len(set(values)))
@@ -183,34 +192,32 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
 def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
   """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
   mesh = seeds.device_mesh()
-  clean = training.teacher_forcing(cell.task, cell.model, cell.training)
-  trained = students.train_students(
-    [cell.task], cell.model, cell.training, range(config.num_seeds), mesh,
-    objective=label_noise.with_label_noise(cell.task, clean),
-    extras=[label_noise.noisy_state(cell.noise, teacher.teacher_probabilities(cell.task))],
+  group = students.train_students(
+    [cell.task], cell.model, cell.training, range(config.num_seeds), mesh, objectives=[LabelNoise(cell.noise)],
     until=cell.steps, folder=folder, description=description,
   )  # fmt: skip
   frame = repetition.evaluate_repetition(
-    cell.task, cell.model, trained.state._replace(extra=trained.state.extra.clean), trained.is_finite, mesh,
-    temperatures=config.temperatures, num_graphs=config.num_graphs, walks_per_graph=config.walks_per_graph,
-    num_lags=1, seed=0,
-  ).summary.rename(columns={"row": "seed"})  # fmt: skip
-  for pairs in ("other_walks", "other_graphs"):
-    frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame[f"{pairs}_chance"]
-  return frame
+    group, mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
+  ).summary  # fmt: skip
+  for pairs in list(PAIRS)[1:]:
+    frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame["chance"]
+  return group.label(frame, {})
 
 
 def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
   """One row per factor, value, seed and group of walks; the base's rows are there once per factor.
 
-  Each cell is a result of its own, `correlation_map/<name>`, from which it is read if it is there.
+  Each cell is a result of its own, `correlation_map/<name>`, from which it is read if it is there. Its students are its
+  own: they may be read on their way.
   """
   named, frames = names(config), {}
   for number, (cell, name) in enumerate(named.items(), start=1):
-    student = named[dataclasses.replace(cell, taken=1.0)]
+    student, result = named[dataclasses.replace(cell, taken=1.0)], f"{NAME}/{name}"
     folder = output_dir / "checkpoints" / NAME / student
     run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
-    frames[cell] = results.compute_once(output_dir, f"{NAME}/{name}", cell, run_cell)
+    tables = results.compute_once(output_dir, result, cell, lambda result=result, run=run_cell: {result: run()})
+    frames[cell] = tables[result]
   rows = [
     frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)
     for factor, value, cell in config.cells()
@@ -226,9 +233,11 @@ def _of_pairs(measure: str) -> dict[str, str]:
 def _by_step(greedy: pd.DataFrame) -> pd.DataFrame:
   """The base on its way, a row per kind of pairs, seed and step."""
   rows = greedy[greedy["factor"] == STEP]
-  columns = {measure: _of_pairs(measure) for measure in ("persistence", "chance", "correlation")}
+  columns = {measure: _of_pairs(measure) for measure in ("persistence", "correlation")}
   return pd.concat(
-    rows[["seed", "step"]].assign(pairs=pairs, **{name: rows[column[pairs]] for name, column in columns.items()})
+    rows[["seed", "step", "chance"]].assign(
+      pairs=pairs, **{name: rows[column[pairs]] for name, column in columns.items()}
+    )
     for pairs in PAIRS.values()
   )
 
@@ -239,8 +248,8 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
   columns = [
     plotting.Column("Persistence", "times chance", _of_pairs("persistence_ratio"), reference=1.0),
     plotting.Column("Error correlation", "rho(1)", _of_pairs("correlation"), reference=0.0),
-    plotting.Column("Accuracy", "share of walks", {"reached": "reached"}),
-    plotting.Column("Loops", "returns to s", {"loops": "returns"}),
+    plotting.Column("Outcome", "share of walks", {name: name for name in OUTCOMES}),
+    plotting.Column("Loops", "returns to s", {"returns": "returns"}),
   ]
   by_factor = greedy[greedy["factor"] != STEP]
   if len(by_factor):
@@ -251,14 +260,14 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
 
 def table(frame: pd.DataFrame) -> str:
   """Mean and 95% interval over seeds of the rollouts, a row per factor, value and temperature."""
-  columns = [*_of_pairs("persistence_ratio").values(), *_of_pairs("correlation").values(), "reached", "returns"]
+  columns = [*_of_pairs("persistence_ratio").values(), *_of_pairs("correlation").values(), *OUTCOMES, "returns"]
   rollouts = frame[frame["walks"] == ROLLOUTS]
   return statistics.describe_groups(rollouts, ["factor", "value", "temperature"], columns).to_string()
 
 
 def run(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  frame = results.compute_once(output_dir, NAME, config, lambda: {NAME: compute(config, output_dir)})[NAME]
   _save_figures(frame, output_dir)
   print(table(frame))
   return frame

@@ -3,7 +3,8 @@
 `from scratch`: walks of a teacher that explores, all along. `goal first`: half of the steps without exploration, where
 the way to the goal shows in every walk, then the other half with it. Steps, students and final teacher are the same, so
 that a student of the second road shows what the first could hold. The halves are two runs: the second begins with
-fresh optimiser and learning-rate schedule, and sees the graphs of the first again.
+fresh optimiser and learning-rate schedule, and sees the graphs of the first again. Easy students of `risk_aversion` may
+be trained in this way too (`easy_goal_first`).
 
   python -m experiments.exploration_curriculum --output_dir=/tmp/exploration_curriculum
 """
@@ -14,19 +15,18 @@ import dataclasses
 from pathlib import Path
 
 import pandas as pd
-from jax.sharding import Mesh
 
 from experiments import binary, exact, presets
-from loopjax import evaluation, files, plotting, results, seeds, statistics, students
+from loopjax import evaluation, plotting, results, seeds, statistics
 from loopjax.config import require
-from loopjax.runner import Students
 from loopjax.star_graph import StarGraph
+from loopjax.students import Obtain, Students, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "exploration_curriculum"
 SCRATCH, GOAL_FIRST = "from scratch", "goal first"
-MEASURES = ("reached", "returns", "root_loop_share", "response_length")
+MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,55 +55,38 @@ class ExplorationCurriculum:
     require(self.task.explore_prob > 0, "task.explore_prob", self.task.explore_prob, "above 0: what is compared")
     seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
-    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    values = self.temperatures
+    valid = 0 < len(values) == len(set(values)) and min(values) >= 0
+    require(valid, "temperatures", values, "one or more, at least 0, each once")
     self.task.check_prefers_forward()
     self.training.length(self.task)
 
 
-def _train(
-  config: ExplorationCurriculum, mesh: Mesh, folder: Path
-) -> dict[str, tuple[students.Students, pd.DataFrame]]:
+def _roads(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, tuple[Students, pd.DataFrame]]:
   """Per road its final students and the history of all its steps."""
   half, numbers = config.training, seeds.block(config.first_seed, config.num_seeds)
   whole = dataclasses.replace(half, num_steps=2 * half.num_steps)
   plain = dataclasses.replace(config.task, explore_prob=0.0)
-
-  def train(task: StarGraph, training: Training, name: str, params=None) -> Students:
-    return students.train_students(
-      [task], config.model, training, numbers, mesh,
-      folder=folder / name.replace(",", "").replace(" ", "_"), params=params, description=name,
-    )  # fmt: skip
-
-  first = train(plain, half, "goal first, without exploration")
-  second = train(config.task, half, "goal first, then with it", params=first.state.params)
+  first = obtain(f"{NAME}_first_half", [plain], config.model, half, numbers)
+  second = obtain(f"{NAME}_goal_first", [config.task], config.model, half, numbers, params=first.state.params)
+  scratch = obtain(f"{NAME}_from_scratch", [config.task], config.model, whole, numbers)
   later = second.history.assign(step=second.history["step"] + half.num_steps)
-  scratch = train(config.task, whole, SCRATCH)
   return {
     SCRATCH: (scratch, scratch.history),
     GOAL_FIRST: (second, pd.concat([first.history, later], ignore_index=True)),
   }
 
 
-def _label(config: ExplorationCurriculum, name: str, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with seed and condition in place of the student's row."""
-  frame = frame.rename(columns={"row": "seed"})
-  return frame.assign(seed=frame["seed"] + config.first_seed, condition=name)
-
-
-def compute(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
-  """One row per road, seed and temperature."""
-  mesh = seeds.device_mesh()
+def measure(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables: `exploration_curriculum`, a row per road, seed and temperature; and the history of training."""
   frames, histories = [], []
-  for name, (trained, history) in _train(config, mesh, output_dir / "checkpoints").items():
-    frame = evaluation.evaluate_students(
-      config.task, config.model, trained.state, trained.is_finite, mesh,
-      temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0,
-    )  # fmt: skip
-    frames.append(_label(config, name, frame))
-    histories.append(_label(config, name, history))
-  history = pd.concat(histories, ignore_index=True)
-  files.write_parquet(history, output_dir / "results" / f"{NAME}_history.parquet")
-  return pd.concat(frames, ignore_index=True)
+  for name, (group, history) in _roads(config, obtain).items():
+    walks = evaluation.evaluate_students(
+      group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
+    )
+    frames.append(group.label(walks, {"condition": [name]}))
+    histories.append(group.label(history, {"condition": [name]}))
+  return {NAME: pd.concat(frames, ignore_index=True), f"{NAME}_history": pd.concat(histories, ignore_index=True)}
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -113,12 +96,13 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  tables = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
+  frame = tables[NAME]
   beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)
   figure = plotting.against_temperature(frame, MEASURES, theory=beside)
   plotting.save(figure, output_dir / "figures" / NAME)
-  history = results.read_frame(output_dir / "results" / f"{NAME}_history.parquet")
-  plotting.save(plotting.training_curves(history), output_dir / "figures" / f"{NAME}_loss")
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
   print(table(frame))
   return frame
 

@@ -19,17 +19,18 @@ import numpy as np
 import pandas as pd
 
 from experiments import binary, exact, published
-from loopjax import files, plotting, repetition, results, seeds, statistics, students
+from loopjax import plotting, repetition, results, seeds, statistics
 from loopjax.analysis import temporal_errors
 from loopjax.config import require
-from loopjax.remedies import margin_loss
+from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.repetition import ROLLOUTS
 from loopjax.star_graph import StarGraph
+from loopjax.students import Obtain, Trainer
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 NAME = "margin_readings"
-MEASURES = ("persistence", "correlation", "reached", "returns", "response_length")
+MEASURES = ("persistence", "correlation", "reached", "broken", "cut", "returns", "response_length")
 NONE, VISITED, GOAL, LOSS = "none", "visited", "goal", "loss"
 
 
@@ -70,7 +71,9 @@ class MarginReadings:
     for name in ("visited_margin", "goal_margin"):
       require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), f"0: set {name}s")
     require(self.loss_margin > 0, "loss_margin", self.loss_margin, "above 0")
-    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    values = self.temperatures
+    valid = 0 < len(values) == len(set(values)) and min(values) >= 0
+    require(valid, "temperatures", values, "one or more, at least 0, each once")
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
     self.training.length(self.task)
@@ -101,6 +104,10 @@ class Condition(NamedTuple):
       return "no margin"
     return f"loss, weight {self.strength:g}" if self.reading == LOSS else f"{self.reading} {self.strength:g}"
 
+  @property
+  def loss_weight(self) -> float:
+    return self.strength if self.reading == LOSS else 0.0
+
 
 QUICK = MarginReadings(  # minutes on two cores
   task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
@@ -110,38 +117,23 @@ QUICK = MarginReadings(  # minutes on two cores
 )  # fmt: skip
 
 
-def _label(config: MarginReadings, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with condition, reading, strength and seed in place of the student's row."""
+def measure(config: MarginReadings, obtain: Obtain) -> dict[str, pd.DataFrame]:
+  """The tables: `margin_readings`, a row per condition, seed and group of walks (rollouts at a temperature, or the
+  teacher's walks); and the history of training."""
   conditions = config.conditions()
-  index, seed = students.rows_of(len(conditions), range(config.num_seeds))
-  chosen = [conditions[i] for i in index[frame["row"]]]
-  labels = pd.DataFrame({
-    "condition": [x.name for x in chosen], "reading": [x.reading for x in chosen],
-    "strength": [x.strength for x in chosen], "seed": seed[frame["row"]],
-  })  # fmt: skip
-  return pd.concat([labels, frame.drop(columns="row").reset_index(drop=True)], axis=1)
-
-
-def compute(config: MarginReadings, output_dir: Path) -> pd.DataFrame:
-  """One row per condition, seed and group of walks (rollouts at a temperature, or the teacher's walks)."""
-  conditions, mesh = config.conditions(), seeds.device_mesh()
-  weights = [condition.strength if condition.reading == LOSS else 0.0 for condition in conditions]
-  trained = students.train_students(
-    [condition.task for condition in conditions], config.model, config.training, range(config.num_seeds), mesh,
-    objective=margin_loss.margin_loss(config.task, config.model, config.training),
-    extras=[
-      margin_loss.margin_loss_state(condition.task, weight, config.loss_margin)
-      for condition, weight in zip(conditions, weights, strict=True)
-    ],
-    folder=output_dir / "checkpoints" / NAME, description=NAME,
+  group = obtain(
+    NAME, [condition.task for condition in conditions], config.model, config.training, range(config.num_seeds),
+    objectives=[MarginLoss(condition.loss_weight, config.loss_margin) for condition in conditions],
   )  # fmt: skip
-  files.write_parquet(_label(config, trained.history), output_dir / "results" / f"{NAME}_history.parquet")
-  frames = repetition.evaluate_repetition(
-    config.task, config.model, trained.state._replace(extra=trained.state.extra.probabilities), trained.is_finite,
-    mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, walks_per_graph=config.walks_per_graph,
-    num_lags=1, seed=0,
-  )  # fmt: skip
-  return _label(config, frames.summary)
+  summary = repetition.evaluate_repetition(
+    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
+  ).summary  # fmt: skip
+  labels = {
+    "condition": [x.name for x in conditions], "reading": [x.reading for x in conditions],
+    "strength": [x.strength for x in conditions],
+  }  # fmt: skip
+  return {NAME: group.label(summary, labels), f"{NAME}_history": group.label(group.history, labels)}
 
 
 def _columns(config: MarginReadings) -> dict[str, list[str]]:
@@ -171,10 +163,9 @@ def _published(config: MarginReadings) -> pd.DataFrame:
 
 def _save_figure(config: MarginReadings, frame: pd.DataFrame, output_dir: Path) -> None:
   rollouts = frame[frame["walks"] == ROLLOUTS]
-  rows = exact.teacher_rows({x.name: x.task for x in config.conditions()}, config.temperatures)
-  figure = plotting.temperature_grid(
-    rollouts, MEASURES, _columns(config), theory=exact.with_chance(rows, rollouts), published=_published(config)
-  )
+  tasks = {condition.name: condition.task for condition in config.conditions()}
+  theory = exact.teacher_rows(tasks, config.temperatures, persistence=True)
+  figure = plotting.temperature_grid(rollouts, MEASURES, _columns(config), theory=theory, published=_published(config))
   plotting.save(figure, output_dir / "figures" / NAME)
 
 
@@ -186,7 +177,8 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: MarginReadings, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figure and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: compute(config, output_dir))
+  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
   _save_figure(config, frame, output_dir)
   print(table(frame))
   return frame

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.peers import numpy_sampler
-from loopjax import decoding, encoding, runner, seeds, teacher, training
+from loopjax import decoding, encoding, runner, seeds, student_functions, teacher, training
 from loopjax.products import cpu_multiplies_bfloat16
 from loopjax.star_graph import StarGraph
+from loopjax.teacher import TeacherProbabilities
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
@@ -68,24 +69,23 @@ def rollout_rate(model: Transformer, num_walks: int) -> Rate:
   """Walk positions per second of rollouts to the cut, one on each of `num_walks` graphs, over all devices."""
   mesh = seeds.device_mesh()
   devices = mesh.shape[seeds.SEED]
-  params = runner.initial_states([TASK], model, Training(), [0] * devices, mesh).params
+  state = runner.initial_states([TASK], model, Training(), [0] * devices, mesh)
   keys = seeds.place(jax.random.split(jax.random.key(0), devices), mesh)
+  of_student = student_functions.functions_of(model, TASK)
 
-  def roll_out(row: tuple[Any, jax.Array]) -> jax.Array:
-    params, key = row
+  def roll_out(row: tuple[Any, TeacherProbabilities, jax.Array]) -> jax.Array:
+    params, probabilities, key = row
     problem_key, walk_key = jax.random.split(key)
     problems = decoding.sample_problems(TASK, problem_key, num_walks // devices, 1)
-    rollout = decoding.begin(TASK, model, params, problems, walk_key)
-    temperature = jnp.ones((1, 1))
-    return decoding.advance(
-      TASK, model, params, problems, temperature, rollout, num_steps=TASK.max_steps - 1
-    ).nodes  # fmt: skip
+    asked = (TASK, of_student, params, probabilities, problems)
+    rollout = decoding.begin(*asked, decoding.column_keys(walk_key, [1.0]))
+    return decoding.advance(*asked, jnp.ones(1), rollout, num_steps=TASK.max_steps - 1).nodes
 
   run = seeds.map_seeds(roll_out, mesh)
 
   def rate() -> float:
     began = time.perf_counter()
-    jax.block_until_ready(run((params, keys)))
+    jax.block_until_ready(run((state.params, state.task.probabilities, keys)))
     return num_walks * (TASK.max_steps - 1) / (time.perf_counter() - began)
 
   rate()
@@ -161,7 +161,6 @@ def product_rate(width: int, mlp_ratio: int, dtype: str, rows: int = 2048) -> Ra
 
 def trained_share(config: Training) -> float:
   """Of the positions of the streams those that are trained on: goals are read only, and so is padding."""
-  objective = training.teacher_forcing(TASK, student(8, 1, 1), config)
-  probabilities = teacher.teacher_probabilities(TASK)
-  rows = jax.vmap(lambda key: objective.sample(key, probabilities))(jax.random.split(jax.random.key(0), 1024))
-  return float(jnp.mean(rows.weights))
+  state = training.task_state(TASK, config)
+  sample = jax.vmap(lambda key: training.sample_row(TASK, config, key, state))
+  return float(jnp.mean(sample(jax.random.split(jax.random.key(0), 1024)).weights > 0))

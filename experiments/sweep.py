@@ -9,7 +9,9 @@ Run again, it goes on where it was. `loopjax.sweep.load(output_dir)` is all that
 
 from __future__ import annotations
 
+import functools
 import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,20 +29,34 @@ from experiments import (
   risk_aversion,
   temporal_errors,
 )
-from loopjax import compilation_cache, seeds
+from loopjax import compilation_cache, files, seeds
 from loopjax import config as configs
 from loopjax.config import require
+from loopjax.students import Trainer
 from loopjax.sweep import launch, ray_launcher, store, tables, units
 from loopjax.sweep.launch import Outcome, State
 from loopjax.sweep.store import Compute
 from loopjax.sweep.units import Unit
 
+
+def compute(experiment: types.ModuleType, config: Any, folder: Path) -> pd.DataFrame:
+  """The main table of an experiment; its students and further tables are left in `folder`."""
+  frames = experiment.measure(config, Trainer(folder / "checkpoints", seeds.device_mesh()))
+  for name, frame in frames.items():
+    if name != experiment.NAME:
+      files.write_parquet(frame, folder / "results" / f"{name}.parquet")
+  return frames[experiment.NAME]
+
+
 EXPERIMENTS: dict[str, tuple[Any, Compute]] = {
-  "risk_aversion": (risk_aversion.RiskAversion, risk_aversion.compute),
-  "proposition_one": (proposition_one.PropositionOne, proposition_one.compute),
-  "temporal_errors": (temporal_errors.TemporalErrors, temporal_errors.compute),
-  "injected_loops": (injected_loops.InjectedLoops, injected_loops.compute),
-  "exploration_curriculum": (exploration_curriculum.ExplorationCurriculum, exploration_curriculum.compute),
+  module.NAME: (config, functools.partial(compute, module))
+  for module, config in (
+    (risk_aversion, risk_aversion.RiskAversion),
+    (proposition_one, proposition_one.PropositionOne),
+    (temporal_errors, temporal_errors.TemporalErrors),
+    (injected_loops, injected_loops.InjectedLoops),
+    (exploration_curriculum, exploration_curriculum.ExplorationCurriculum),
+  )
 }
 
 
@@ -86,11 +102,11 @@ def _row(folder: Path, unit: Unit, grid: Mapping[str, Sequence[Any]]) -> dict[st
 
 
 def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:
-  compute, keep_work = EXPERIMENTS[_EXPERIMENT.value][1], _KEEP_CHECKPOINTS.value
+  of_unit, keep_work = EXPERIMENTS[_EXPERIMENT.value][1], _KEEP_CHECKPOINTS.value
   if _LAUNCHER.value == "here":
-    return launch.run_here(folder, todo, compute, keep_work=keep_work)
+    return launch.run_here(folder, todo, of_unit, keep_work=keep_work)
   return ray_launcher.run_on_ray(
-    folder, todo, compute, keep_work=keep_work, address=_RAY_ADDRESS.value, resources=resources(_RAY_RESOURCES.value),
+    folder, todo, of_unit, keep_work=keep_work, address=_RAY_ADDRESS.value, resources=resources(_RAY_RESOURCES.value),
     retries=_RAY_RETRIES.value,
   )  # fmt: skip
 

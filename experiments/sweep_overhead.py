@@ -25,7 +25,8 @@ from typing import Any
 import pandas as pd
 from absl import flags
 
-from experiments.temporal_errors import TemporalErrors, compute
+from experiments import sweep, temporal_errors
+from experiments.temporal_errors import TemporalErrors
 from loopjax import compilation_cache, files, seeds, students
 from loopjax import config as configs
 from loopjax.sweep import tables, units
@@ -52,13 +53,13 @@ def looped(folder: Path, num_seeds: int) -> None:
   for unit in units.make_units(
     "temporal_errors", _base(), _grid(), first_seed=0, num_seeds=num_seeds, seeds_per_unit=SEEDS_PER_UNIT
   ):
-    compute(unit.config, folder / unit.name)
+    sweep.compute(temporal_errors, unit.config, folder / unit.name)
 
 
 def called(folder: Path, num_seeds: int) -> None:
   """One call for each program."""
   for number, config in enumerate(_whole_configs(num_seeds)):
-    compute(config, folder / str(number))
+    sweep.compute(temporal_errors, config, folder / str(number))
 
 
 def bare(folder: Path, num_seeds: int) -> None:
