@@ -314,8 +314,5 @@ def measure_visits(
   counts = jnp.stack([own.exists, of_walks, of_walks, of_graphs, of_graphs])
   compare_own = functools.partial(compare, task, own, num_lags=num_lags)
   compared = jax.vmap(compare_own)(seconds, counts)  # one program for the five
-  return TemporalErrors(
-    *(jax.tree.map(lambda field, place=place: field[place], compared) for place in range(len(counts))),
-    copying=_copying(task, own, own.log_student),
-    teacher_copying=_copying(task, own, own.log_teacher),
-  )
+  resemblances = [jax.tree.map(lambda field, place=place: field[place], compared) for place in range(len(counts))]
+  return TemporalErrors(*resemblances, *(_copying(task, own, log) for log in (own.log_student, own.log_teacher)))
