@@ -20,15 +20,15 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import evaluation, seeds, star_graph, teacher, training
+from loopjax import evaluation, seeds, star_graph, student_functions, teacher, theory, training
 from loopjax.analysis import temporal_errors, walks
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
 from loopjax.analysis.walks import WalkMeasures
 from loopjax.star_graph import Graph, StarGraph
 from loopjax.student_functions import Problems
+from loopjax.students import Students
 from loopjax.teacher import TeacherProbabilities
 from loopjax.training import TrainState
-from loopjax.transformer import Transformer
 
 ROLLOUTS, TEACHER = "rollouts", "teacher"  # whose walks; the teacher's have no temperature (NaN)
 # Which visits are compared: fields of `TemporalErrors`.
@@ -149,56 +149,61 @@ def measure_student(
 
 
 def evaluate_repetition(
-  task: StarGraph,
-  model: Transformer,
-  state: TrainState,
-  is_finite: np.ndarray,
-  mesh: Mesh,
-  *,
-  temperatures: Sequence[float],
-  num_graphs: int,
-  walks_per_graph: int,
-  num_lags: int,
-  seed: int,
-  chance: Chance,
-) -> RepetitionFrames:
+  students: Students, mesh: Mesh, *, temperatures: Sequence[float], num_graphs: int, walks_per_graph: int,
+  num_lags: int, seed: int,
+) -> RepetitionFrames:  # fmt: skip
   """The measures of every student; those of a student that is not finite are NaN.
 
   Args:
-    task: the task; a teacher that may give a child nothing is refused (`temporal_errors.check_errors_defined`).
-    model: the students' architecture.
-    state: theirs, on the mesh; `state.extra` holds the teacher's probabilities.
-    is_finite: [S] bool.
+    students: on the mesh; a teacher that may give a child nothing is refused (`temporal_errors.check_errors_defined`).
     mesh: from `seeds.device_mesh`.
     temperatures: T of them.
     num_graphs: G per student.
     walks_per_graph: R, of each graph at each temperature.
     num_lags: J.
     seed: of graphs and draws.
-    chance: what the exact teacher of each student reaches.
   """
-  temporal_errors.check_errors_defined(task)
-  rollouts = evaluation.roll_out(
-    task, model, state, mesh,
-    temperatures=np.repeat(temperatures, walks_per_graph).tolist(), num_graphs=num_graphs, seed=seed,
-  )  # fmt: skip
+  for task in students.tasks:
+    temporal_errors.check_errors_defined(task)
+  columns = np.repeat(temperatures, walks_per_graph).tolist()
+  rollouts = evaluation.roll_out(students, mesh, temperatures=columns, num_graphs=num_graphs, seed=seed)
+  task = teacher.sizes_of(students.tasks[0])
   is_brief = seeds.is_brief(num_graphs * walks_per_graph * task.max_steps)  # positions read: the teacher's walks
-  measure = _measuring(teacher.sizes_of(task), model, mesh, walks_per_graph, num_lags, seed, is_brief)
-  measured = measure((state, rollouts.problems, rollouts.nodes, rollouts.child_logits))
-  return to_frames(seeds.to_host(measured, len(is_finite)), chance, temperatures, is_finite)
+  measure = _measuring(task, students.model, mesh, walks_per_graph, num_lags, seed, is_brief)
+  measured = measure((students.state, rollouts.problems, rollouts.nodes, rollouts.child_logits))
+  on_host = seeds.to_host(measured, len(students.is_finite))
+  return to_frames(on_host, exact_chance(students, temperatures), temperatures, students.is_finite)
+
+
+def exact_chance(students: Students, temperatures: Sequence[float]) -> Chance:
+  """The persistence of every student's teacher; its task alone decides it."""
+  each = [
+    [theory.teacher_persistence_by_visit(task, temperature=temperature)[0] for temperature in (*temperatures, 1.0)]
+    for task in students.tasks
+  ]
+  pooled = [
+    [theory.teacher_persistence(task, temperature=temperature) for temperature in (*temperatures, 1.0)]
+    for task in students.tasks
+  ]
+  count = len(students.seed_numbers)
+  return Chance(np.repeat(pooled, count, axis=0), np.repeat(each, count, axis=0))
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _measuring(
-  task: StarGraph, model: Transformer, mesh: Mesh, walks_per_graph: int, num_lags: int, seed: int, is_brief: bool
+  task: StarGraph, model: Any, mesh: Mesh, walks_per_graph: int, num_lags: int, seed: int, is_brief: bool
 ) -> jax.stages.Wrapped:
+  functions = student_functions.functions_of(model, task)
+
   def one(row: tuple[TrainState, Problems, jax.Array, jax.Array]) -> Repetition:
     student, problems, nodes, child_logits = row
+    probabilities = student.task.probabilities
     key = jax.random.fold_in(training.evaluation_key(student, seed), _OF_TEACHER)
     asked = problems._replace(goal_chain=problems.goal_chain[:, :walks_per_graph])
-    of_teacher = teacher_walks(task, student.extra, key, asked.goal_chain)
-    read = temporal_errors.read_children(task, model, student.params, asked, of_teacher)
-    return measure_student(task, student.extra, problems, nodes, child_logits, of_teacher, read, num_lags=num_lags)
+    of_teacher = teacher_walks(task, probabilities, key, asked.goal_chain)
+    logits = functions.read(student.params, probabilities, asked, of_teacher)
+    read = student_functions.child_logits(task, problems.graphs, logits)
+    return measure_student(task, probabilities, problems, nodes, child_logits, of_teacher, read, num_lags=num_lags)
 
   return seeds.map_seeds(one, mesh, brief=is_brief)
 

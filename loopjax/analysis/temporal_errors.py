@@ -15,17 +15,16 @@ Shapes: G graphs, R walks of a graph (one goal, one temperature), W nodes of a w
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher, transformer
+from loopjax import star_graph, teacher
 from loopjax.config import require
 from loopjax.star_graph import ROOT, Graph, StarGraph
 from loopjax.student_functions import Problems
 from loopjax.teacher import PADDING, TeacherProbabilities
-from loopjax.transformer import Transformer
 
 NO_CHILD = -1
 
@@ -176,15 +175,6 @@ def visits_of_logits(
   of_walk = functools.partial(_visits_of_walk, task, probabilities)
   of_graph = jax.vmap(of_walk, in_axes=(None, 0, 0, 0))
   return jax.vmap(of_graph)(problems.graphs, problems.goal_chain, nodes, child_logits)
-
-
-def read_children(task: StarGraph, model: Transformer, params: Any, problems: Problems, nodes: jax.Array) -> jax.Array:
-  """A student's logits of the children at the nodes of walks [G, R, W], read teacher-forced, [G, R, W - 1, C]."""
-  rows = encoding.encode_walks(task, *problems, nodes)
-  logits = transformer.apply(model, task, params, rows).logits
-  first = logits.shape[2] - (task.max_steps - 1)  # where s stands in a stream
-  labels = problems.graphs.labels[:, star_graph.children(task)]
-  return jnp.take_along_axis(logits[:, :, first:], labels[:, None, None], axis=-1)
 
 
 def in_prompt_order(task: StarGraph, visits: Visits, graphs: Graph) -> Visits:
