@@ -250,7 +250,7 @@ def _claims_of(config: RiskAversion, exploration: bool) -> list[Claim]:
   worst = min(theory.teacher_statistics(easy_task, temperature=t).reached for t in config.temperatures)
   lost = min(_memoryless(easy_task, t).reached for t in config.temperatures)
   common: dict[str, Any] = dict(source=_PAPER, direction="above", family="risk aversion")
-  smeared = dict(must_not_hold=_NOT_RISK_AVERSE, fitness=fit_for("memoryless", cold, warm), presets=_EVERY)
+  smeared: dict[str, Any] = dict(must_not_hold=_NOT_RISK_AVERSE, fitness=fit_for("memoryless", cold, warm), presets=_EVERY)
   return [
     Claim(
       name=f"easy_reached_{suffix}", description="Easy: students find the goal at every temperature.",

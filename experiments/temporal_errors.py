@@ -36,7 +36,9 @@ from loopjax.transformer import Transformer
 NAME = "temporal_errors"
 MEASURES = ("persistence", "correlation", "reached", "broken", "cut", "returns", "response_length")
 LEGAL = "legal rollouts"  # beside ROLLOUTS and TEACHER, in column walks: walk measures alone
-PAIRS = {"own_walk": "one walk", "other_walks": "two walks, one graph", "other_graphs": "two graphs"}
+PAIRS = {
+  "own_walk_matched": "one walk", "other_walks": "two walks, one graph", "other_graphs": "two graphs"
+}  # the first two over the same visits  # fmt: skip
 REACHED_BY = 0.1  # a figure shows a visit that this share of a student's walks reach: else few pairs make the mean
 SMALLEST_EFFECT = 0.05  # of rho(1): what its own past must add to a student's errors to count
 
@@ -173,7 +175,8 @@ def _panels(config: TemporalErrors, frame: pd.DataFrame) -> pd.DataFrame:
     of_teacher.assign(panel=of_teacher["condition"] + ", teacher's walks"),
   ]
   together = pd.concat(parts, ignore_index=True)
-  return together.assign(pairs=together["pairs"].map(PAIRS))
+  shown = together[together["pairs"].isin(PAIRS)]
+  return shown.assign(pairs=shown["pairs"].map(PAIRS))
 
 
 def _visit_panels(config: TemporalErrors, by_visit: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,7 @@ class Students(NamedTuple):
   is_finite: np.ndarray
   history: pd.DataFrame
 
-  def label(self, frame: pd.DataFrame, labels: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
+  def label(self, frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
     """The frame with `labels` (column -> a value per task) and the seed in place of its column `row`."""
     task_index, seed = rows_of(len(self.tasks), self.seed_numbers)
     row = frame["row"].to_numpy()

@@ -1,4 +1,4 @@
-"""Groups of walks: whose they are, what null (ii) is at temperature 0, and the frames."""
+"""Groups of walks: whose they are, which other walks null (ii) takes, and the frames."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import numpy as np
 from absl.testing import absltest
 
 from loopjax import decoding, repetition, star_graph, teacher, theory
-from loopjax.analysis import temporal_errors
 from loopjax.analysis.walks import WalkMeasures
-from loopjax.repetition import Repetition
+from loopjax.repetition import PAIRS, Chance, Repetition
 from loopjax.star_graph import ROOT, START, StarGraph
 from loopjax.teacher import PADDING
-from loopjax.transformer import Transformer
 from tests import temporal_errors_test as models
-from tests.transformer_test import random_params
 
 NUM_LAGS = 2
 
@@ -58,76 +55,88 @@ def measured_groups():
   cold = jax.tree.map(lambda field: jnp.broadcast_to(field[:, :1], field.shape), cold)
   others = [models.visits_with(model(rng, None), rng) for model in (models.autoregressive, models.independent)]
   visits = jax.tree.map(lambda *fields: jnp.stack(fields), cold, *others)
-  measure = functools.partial(repetition.measure_groups, models.MODEL_TASK, temperatures=(0.0, 1.0), num_lags=NUM_LAGS)
+  measure = functools.partial(repetition.measure_groups, models.MODEL_TASK, num_lags=NUM_LAGS)
   return graphs, visits, jax.device_get(jax.jit(measure)(visits, graphs))
 
 
 class GroupsTest(absltest.TestCase):
-  def test_groups_are_measured_each_and_null_two_is_the_teachers_at_temperature_0(self):
+  def test_groups_are_measured_each_and_other_walks_are_the_teachers_at_every_temperature(self):
     graphs, visits, got = measured_groups()
     alone = models.jitted_measures(models.MODEL_TASK, num_lags=NUM_LAGS)
-    of_group = [jax.tree.map(lambda field, group=group: field[group], visits) for group in range(3)]
-    expected = [jax.device_get(alone(group, graphs)) for group in of_group]
-    self.assertEqual(expected[0].other_walks.persistence.pooled, 1)  # of one walk with itself: no null
-    compare = functools.partial(temporal_errors.compare, models.MODEL_TASK, num_lags=NUM_LAGS)
-    expected[0] = expected[0]._replace(other_walks=jax.jit(compare)(of_group[0], of_group[2]))
-    expected = jax.tree.map(lambda *fields: np.stack(fields), *expected)
+    cold, warm, taught = (jax.tree.map(lambda field, group=group: field[group], visits) for group in range(3))
+    expected = [alone(cold, taught, graphs), alone(warm, taught, graphs)]
+    expected.append(alone(taught, models.next_walks(taught), graphs))
+    expected = jax.tree.map(lambda *fields: np.stack(fields), *jax.device_get(expected))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), got, expected)
-    self.assertLess(got.other_walks.persistence.pooled[0], 0.5)
+    self.assertLess(np.max(got.other_walks.persistence.pooled), 0.5)  # a greedy walk with itself has 1
 
   def test_frames(self):
     errors = measured_groups()[2]
     walks = WalkMeasures(*(np.full(3, i, np.float32) for i in range(len(WalkMeasures._fields))))
     two = jax.tree.map(lambda field: np.stack([field, field]), Repetition(walks, errors))
-    summary, by_lag, by_visit = repetition.to_frames(two, (0.0, 1.0), np.array([True, False]))
+    by_visit = np.linspace(0.1, 0.2, 3 * (models.K - 1)).reshape(3, -1)
+    chance = Chance(np.array([[0.25, 0.0, 0.5]] * 2), np.stack([by_visit] * 2))
+    summary, by_lag, by_visit_frame = repetition.to_frames(two, chance, (0.0, 1.0), np.array([True, False]))
 
     self.assertEqual(list(summary["walks"]), ["rollouts", "rollouts", "teacher"] * 2)
     np.testing.assert_array_equal(summary["temperature"], [0, 1, np.nan] * 2)
     first = summary[summary["row"] == 0]
-    np.testing.assert_array_equal(first["reached"], 0)
-    np.testing.assert_array_equal(first["response_length"], 2)
-    own, other = errors.own_walk, errors.other_walks
-    np.testing.assert_allclose(first["persistence_ratio"], own.persistence.pooled * models.C, rtol=1e-6)
-    np.testing.assert_allclose(first["other_walks_correlation"], other.correlation[:, 0], rtol=1e-6)
+    for place, name in enumerate(WalkMeasures._fields):
+      np.testing.assert_array_equal(first[name], place)
+    np.testing.assert_allclose(first["chance"], [0.25, 0, 0.5])
+    ratios = errors.own_walk.persistence.pooled / [0.25, np.nan, 0.5]
+    np.testing.assert_allclose(first["persistence_ratio"], ratios, rtol=1e-6)
+    for pairs in PAIRS:
+      prefix, of_pairs = "" if pairs == "own_walk" else f"{pairs}_", getattr(errors, pairs)
+      np.testing.assert_allclose(first[f"{prefix}persistence"], of_pairs.persistence.pooled, rtol=1e-6)
+      np.testing.assert_allclose(first[f"{prefix}correlation"], of_pairs.correlation, rtol=1e-6)
+      np.testing.assert_array_equal(first[f"{prefix}num_pairs"], of_pairs.num_pairs)
 
-    rows = by_lag[(by_lag["row"] == 0) & (by_lag["pairs"] == "other_walks")]
-    np.testing.assert_array_equal(rows["lag"], [1, 2] * 3)
-    np.testing.assert_allclose(rows["correlation"], other.correlation.ravel(), rtol=1e-6)
+      rows = by_lag[(by_lag["row"] == 0) & (by_lag["pairs"] == pairs)]
+      np.testing.assert_array_equal(rows["lag"], [1, 2] * 3)
+      np.testing.assert_allclose(rows["correlation"], of_pairs.correlation_by_lag.ravel(), rtol=1e-6)
+      np.testing.assert_array_equal(rows["num_pairs"], of_pairs.num_pairs_by_lag.ravel())
 
-    rows = by_visit[(by_visit["row"] == 0) & (by_visit["pairs"] == "own_walk") & (by_visit["temperature"] == 1)]
-    for by, begin in (("visit", 1), ("distance", 0)):
-      there = rows[rows["by"] == by].set_index("index")
-      sums, counts = (getattr(own.persistence, f"{by}_{x}")[1] for x in ("sums", "counts"))
-      np.testing.assert_array_equal(there.index - begin, np.flatnonzero(counts))
-      np.testing.assert_allclose(there["persistence"], (sums / np.maximum(counts, 1))[counts > 0], rtol=1e-6)
-      self.assertEqual(there["num_pairs"].sum(), own.correlation_counts[1, 0])
+      rows = by_visit_frame[
+        (by_visit_frame["row"] == 0) & (by_visit_frame["pairs"] == pairs) & (by_visit_frame["temperature"] == 1)
+      ]
+      for by, begin in (("visit", 1), ("distance", 0)):
+        there = rows[rows["by"] == by].set_index("index")
+        sums, counts = (getattr(of_pairs.persistence, f"{by}_{x}")[1] for x in ("sums", "counts"))
+        np.testing.assert_array_equal(there.index - begin, np.flatnonzero(counts))
+        np.testing.assert_allclose(there["persistence"], (sums / np.maximum(counts, 1))[counts > 0], rtol=1e-6)
+        is_known = (pairs, by) == ("own_walk", "visit")
+        expected = by_visit[1][counts > 0] if is_known else np.full(len(there), np.nan)
+        np.testing.assert_allclose(there["chance"], expected)
+      self.assertEqual(rows.loc[rows["by"] == "visit", "num_pairs"].sum(), of_pairs.num_pairs[1])
 
-    for frame, columns in ((summary, ["reached", "persistence"]), (by_lag, ["correlation"]), (by_visit, ["chance"])):
+    frames = ((summary, ["reached", "persistence", "chance"]), (by_lag, ["correlation"]), (by_visit_frame, ["chance"]))
+    for frame, columns in frames:
       self.assertTrue(frame.loc[frame["row"] == 1, columns].isna().all(axis=None))
       self.assertGreater(frame.loc[frame["row"] == 1, "num_pairs"].sum(), 0)
 
 
 class StudentTest(absltest.TestCase):
-  def test_walks_are_grouped_by_temperature(self):
-    """Three temperatures of two walks: cut ones, successes, one of each."""
+  def test_walks_are_grouped_by_temperature_and_have_their_own_logits(self):
+    """Three temperatures of two walks: cut ones, successes, one of each; a teacher's that are cut."""
     task = StarGraph(num_chains=2, chain_length=1, max_steps=6, reset_prob=0.0, explore_prob=1.0)
-    model = Transformer(num_layers=1, num_heads=1, width=4)
     problems = decoding.sample_problems(task, jax.random.key(0), 5, 6)
     problems = problems._replace(goal_chain=jnp.zeros((5, 6), jnp.int32))
     cut, success = [START, ROOT, 3, START, ROOT, 3], [START, ROOT, 2, PADDING, PADDING, PADDING]
     nodes = jnp.tile(jnp.array([cut, cut, success, success, cut, success])[None], (5, 1, 1))
+    taught = jnp.tile(jnp.array([cut, cut])[None], (5, 1, 1))
 
-    @jax.jit
-    def measure(params, probabilities, key):
-      return repetition.measure_student(
-        task, model, params, probabilities, problems, nodes, key, temperatures=(0.0, 0.5, 1.0), num_lags=1
-      )
-
-    probabilities = teacher.teacher_probabilities(task)
-    got = measure(random_params(model, task), probabilities, jax.random.key(1))
-    np.testing.assert_allclose(got.walks.reached[:3], [0, 1, 0.5])
-    np.testing.assert_allclose(got.walks.response_length[:3], [6, 3, 4.5])
-    np.testing.assert_array_equal(got.errors.own_walk.correlation_counts[:3, 0], [10, 0, 5])
+    # Child 0 is on top where the sign is positive: the same at both visits but for the first walk of the last group.
+    signs = jnp.ones((8, 5)).at[4, 4].set(-1)
+    logits = jnp.stack([signs, -signs], axis=-1)
+    logits = jnp.tile(logits[None], (5, 1, 1, 1))
+    measure = jax.jit(functools.partial(repetition.measure_student, task, num_lags=1))
+    got = measure(teacher.teacher_probabilities(task), problems, nodes, logits[:, :6], taught, logits[:, 6:])
+    np.testing.assert_allclose(got.walks.reached, [0, 1, 0.5, 0])
+    np.testing.assert_allclose(got.walks.response_length, [6, 3, 4.5, 6])
+    np.testing.assert_array_equal(got.errors.own_walk.num_pairs, [10, 0, 5, 10])
+    np.testing.assert_array_equal(got.errors.own_walk.persistence.pooled, [1, np.nan, 0, 1])
+    np.testing.assert_array_equal(got.errors.other_walks.num_pairs, 0)  # all that are cut are one
 
 
 if __name__ == "__main__":

@@ -4,26 +4,28 @@ At visit v to r, q_v is the student's and p_v the teacher's distribution over th
 renormalised over the children; the error e_v is log q_v - log p_v, centred over the children. Pairs of visits are
 compared: those of one walk, and, as nulls, those of walks on other graphs and of other walks on the same graph.
 
-Shapes: G graphs, R rollouts of a graph (one goal, one temperature), W nodes of a walk, L positions of a stream,
-V vocabulary, K visits to r, C children, J lags.
+The errors decide which walks last. So a null and the pairs of one walk beside it are taken over one set of (graph,
+walk, visit), and a curve by lag over one set for all lags. The visit of a set is the later one, w, of the pairs
+(w - k, w): that a walk came to w depends on its errors before w, not on the error at w. With a set of first visits v
+that have a v + J, the walk would also have had to go on after v + 1, ..., v + J - 1, and these errors be selected.
+
+Shapes: G graphs, R walks of a graph (one goal, one temperature), W nodes of a walk, K visits to r, C children, J lags.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher, transformer
+from loopjax import star_graph, teacher
 from loopjax.config import require
 from loopjax.star_graph import ROOT, Graph, StarGraph
 from loopjax.student_functions import Problems
 from loopjax.teacher import PADDING, TeacherProbabilities
-from loopjax.transformer import Transformer
 
-TIE = 1e-5  # log-probabilities that are closer are tied: rounding stays below, margins worth setting above
 NO_CHILD = -1
 
 
@@ -34,6 +36,8 @@ class Visits(NamedTuple):
     log_student: [G, R, K, C], log q_v.
     log_teacher: [G, R, K, C], log p_v; -inf where the teacher gives a child nothing.
     exists: [G, R, K] bool; in each walk the visits that exist come first.
+    top: [G, R, K], the chain of argmax q_v, the child that greedy decoding takes if it takes any. It is read off the
+      logits, since log q_v may round two of them to one number; of equal logits the smaller label's counts.
     child: [G, R, K], the chain whose child was entered next; `NO_CHILD` after a reset or an invalid move.
     position: [G, R, K], where the visit stands in its walk (s: 0).
   """
@@ -41,6 +45,7 @@ class Visits(NamedTuple):
   log_student: jax.Array
   log_teacher: jax.Array
   exists: jax.Array
+  top: jax.Array
   child: jax.Array
   position: jax.Array
 
@@ -50,7 +55,6 @@ class PairMeans(NamedTuple):
 
   Attributes:
     pooled: over all pairs, scalar.
-    per_walk: over walks with a pair, of the mean over the walk's pairs, scalar.
     visit_sums: [K - 1], by v, from 0.
     visit_counts: [K - 1], their numbers of pairs.
     distance_sums: [W], by the tokens from the first visit to the second; 0 is empty. In nulls, whose visits are of two
@@ -59,7 +63,6 @@ class PairMeans(NamedTuple):
   """
 
   pooled: jax.Array
-  per_walk: jax.Array
   visit_sums: jax.Array
   visit_counts: jax.Array
   distance_sums: jax.Array
@@ -67,39 +70,48 @@ class PairMeans(NamedTuple):
 
 
 class Resemblance(NamedTuple):
-  """How alike student and errors are at pairs of visits.
+  """How alike student and errors are at pairs of visits (w - k, w), w from a set that is given.
+
+  rho(k) = sum e_{w-k}.e_w / sqrt(sum |e_{w-k}|^2 sum |e_w|^2), no time mean taken off; NaN without pairs, without
+  errors, and where some p is 0.
 
   Attributes:
-    persistence: of argmax q_{v+1} = argmax q_v.
-    chance: what the exact teacher would reach on the same pairs if it broke its ties afresh at every visit.
-    correlation: [J], rho(k) = sum e_v.e_{v+k} / sqrt(sum |e_v|^2 sum |e_{v+k}|^2) for k = 1..J, no time mean taken
-      off; NaN without pairs, without errors, and where some p is 0.
-    correlation_counts: [J], the numbers of pairs.
+    persistence: of argmax q_{w-1} = argmax q_w.
+    correlation: rho(1) over all pairs of the set, scalar.
+    num_pairs: their number, scalar.
+    correlation_by_lag: [J], rho(k) for k = 1..J, over one set of w for all lags: those with J visits before them. With
+      all pairs of each lag, the larger lags would be of longer walks.
+    num_pairs_by_lag: [J], their number, one for all lags.
   """
 
   persistence: PairMeans
-  chance: PairMeans
   correlation: jax.Array
-  correlation_counts: jax.Array
+  num_pairs: jax.Array
+  correlation_by_lag: jax.Array
+  num_pairs_by_lag: jax.Array
 
 
 class TemporalErrors(NamedTuple):
-  """All measures of one student.
+  """All measures of one student. A null and the pairs of one walk beside it are over one set of (graph, walk, visit).
 
   Attributes:
-    own_walk: pairs of visits of one walk.
-    other_graphs: null (i), the second visit on another graph, children aligned by prompt order; NaN for G = 1 and
+    own_walk: all pairs of visits of one walk.
+    own_walk_matched: those of the set of `other_walks`.
+    other_walks: null (ii), the later visit from another walk on the same graph to the same goal; NaN where there is
+      none. It keeps what the prompt drives and loses the repetition of the model's own past. Not compared are walks
+      that are still one and the same at the later visit: that pair is of one walk.
+    own_walk_matched_graphs: those of the set of `other_graphs`.
+    other_graphs: null (i), the later visit on another graph, children aligned by prompt order; NaN for G = 1 and
       where all graphs are one (`StarGraph.graph_fixed`). It keeps preferences that do not depend on the graph.
-    other_walks: null (ii), the second visit from another walk on the same graph; NaN for R = 1. It keeps what the
-      prompt drives and loses the repetition of the model's own past. At temperature 0 all walks to one goal are one
-      walk, and this is no null: `compare` those visits with visits at another temperature.
-    copying: centred log q_{v+1} of the child entered at v, over the pairs with such a child.
+    copying: centred log q_{v+1} of the child entered at v, over the pairs of one walk with such a child.
     teacher_copying: centred log p_{v+1} on the same pairs: the effect of margins and of the goal.
   """
 
   own_walk: Resemblance
-  other_graphs: Resemblance
+  own_walk_matched: Resemblance
   other_walks: Resemblance
+  own_walk_matched_graphs: Resemblance
+  other_graphs: Resemblance
   copying: PairMeans
   teacher_copying: PairMeans
 
@@ -117,37 +129,37 @@ def check_errors_defined(task: StarGraph) -> None:
 
 
 def max_visits(task: StarGraph) -> int:
-  """K: a student may move from r to r, so all nodes but s, and the last one, after which nothing is asked."""
-  return task.max_steps - 2
+  """K: a walk comes to r at every other node at most, and at its last node nothing is asked."""
+  return (task.max_steps - 1) // 2
 
 
 def _visits_of_walk(
   task: StarGraph, probabilities: TeacherProbabilities, graph: Graph, goal_chain: jax.Array, walk: jax.Array,
-  logits: jax.Array,
+  child_logits: jax.Array,
 ) -> Visits:  # fmt: skip
-  """The visits of one walk [W] from its logits [L, V]; fields [K, ...]."""
-  on_graph = jnp.cumsum(walk >= task.num_nodes) == 0
-  is_visit = ((walk == ROOT) & on_graph)[:-1]
+  """The visits of one walk [W] from its logits [W - 1, C]; fields [K, ...]."""
+  is_visit = (walk[:-1] == ROOT) & (walk[1:] != PADDING)
   (position,) = jnp.nonzero(is_visit, size=max_visits(task), fill_value=PADDING)
   exists = position != PADDING
   position = jnp.maximum(position, 0)
 
-  first = teacher.stream_length(task) - (task.max_steps - 1)  # where s stands in a stream
-  child_logits = logits[first + position][:, graph.labels[star_graph.children(task)]]
+  logits = child_logits[position].astype(jnp.float32)
+  by_label = jnp.argsort(graph.labels[star_graph.children(task)])
   visited = teacher.visited_children(task, walk)[position]
   p = jax.vmap(lambda seen: teacher.child_probabilities(task, probabilities, goal_chain, seen))(visited)
   enters = teacher.entered(task, walk[position + 1])
   return Visits(
-    log_student=jax.nn.log_softmax(child_logits),
+    log_student=jax.nn.log_softmax(logits),
     log_teacher=jnp.log(p / jnp.sum(p, axis=-1, keepdims=True)),
     exists=exists,
+    top=by_label[jnp.argmax(logits[:, by_label], axis=-1)],
     child=jnp.where(jnp.any(enters, axis=-1), jnp.argmax(enters, axis=-1), NO_CHILD),
     position=position,
   )
 
 
 def visits_of_logits(
-  task: StarGraph, probabilities: TeacherProbabilities, problems: Problems, nodes: jax.Array, logits: jax.Array
+  task: StarGraph, probabilities: TeacherProbabilities, problems: Problems, nodes: jax.Array, child_logits: jax.Array
 ) -> Visits:
   """The visits of walks, from a student's logits along them.
 
@@ -155,23 +167,14 @@ def visits_of_logits(
     task: the task.
     probabilities: the teacher's, traced.
     problems: graphs and goals of the walks.
-    nodes: [G, R, W], the walks, from s on; N for a label off the graph; `PADDING` after the end. Which label N stood
-      for is not known, so what the student would say after it is not either: visits after it do not exist.
-    logits: [G, R, L, V], read teacher-forced along the walks as `encoding.stream_of_walk` lays them out.
+    nodes: [G, R, W], the walks, from s on; `PADDING` after the end. A walk ends at its first invalid move, so that one
+      node at most, the last, is N (a label off the graph) or may not follow. At the last node nothing is asked.
+    child_logits: [G, R, W - 1, C], the student's logits of the children's labels, asked at each node about the next;
+      up to a constant a node. Those of other nodes than r are not read.
   """
-
   of_walk = functools.partial(_visits_of_walk, task, probabilities)
   of_graph = jax.vmap(of_walk, in_axes=(None, 0, 0, 0))
-  return jax.vmap(of_graph)(problems.graphs, problems.goal_chain, nodes, logits)
-
-
-def read_visits(
-  task: StarGraph, model: Transformer, params: Any, probabilities: TeacherProbabilities, problems: Problems,
-  nodes: jax.Array,
-) -> Visits:  # fmt: skip
-  """The visits of walks [G, R, W], the student's own or a teacher's, read teacher-forced by one student."""
-  rows = encoding.encode_walks(task, *problems, nodes)
-  return visits_of_logits(task, probabilities, problems, nodes, transformer.apply(model, task, params, rows).logits)
+  return jax.vmap(of_graph)(problems.graphs, problems.goal_chain, nodes, child_logits)
 
 
 def in_prompt_order(task: StarGraph, visits: Visits, graphs: Graph) -> Visits:
@@ -180,9 +183,13 @@ def in_prompt_order(task: StarGraph, visits: Visits, graphs: Graph) -> Visits:
   def of_graph(visits: Visits, edge_order: jax.Array) -> Visits:
     place_of_edge = jnp.argsort(edge_order)
     order = jnp.argsort(place_of_edge[star_graph.children(task) - 1])  # edge k leads to node k + 1
-    child = jnp.where(visits.child == NO_CHILD, NO_CHILD, jnp.argsort(order)[visits.child])
-    log_student, log_teacher = visits.log_student[..., order], visits.log_teacher[..., order]
-    return visits._replace(log_student=log_student, log_teacher=log_teacher, child=child)
+    place = jnp.argsort(order)
+    return visits._replace(
+      log_student=visits.log_student[..., order],
+      log_teacher=visits.log_teacher[..., order],
+      top=place[visits.top],
+      child=jnp.where(visits.child == NO_CHILD, NO_CHILD, place[visits.child]),
+    )
 
   return jax.vmap(of_graph)(visits, graphs.edge_order)
 
@@ -198,29 +205,13 @@ def log_errors(visits: Visits) -> jax.Array:
   return centred(visits.log_student - visits.log_teacher)
 
 
-def top_shares(log_probabilities: jax.Array) -> jax.Array:
-  """[..., C], each child's probability of being the argmax when ties are broken at random."""
-  is_top = log_probabilities > jnp.max(log_probabilities, axis=-1, keepdims=True) - TIE
-  return is_top / jnp.sum(is_top, axis=-1, keepdims=True)
-
-
-def _pairs(first: Visits, second: Visits) -> tuple[Visits, Visits, jax.Array]:
-  """Visits v of `first`, visits v + 1 of `second`, and which of these pairs exist, [G, R, K - 1]."""
-  earlier = jax.tree.map(lambda field: field[:, :, :-1], first)
-  later = jax.tree.map(lambda field: field[:, :, 1:], second)
-  return earlier, later, earlier.exists & later.exists
-
-
 def _pair_means(task: StarGraph, values: jax.Array, mask: jax.Array, distance: jax.Array) -> PairMeans:
   """The means of `values` over the pairs in `mask`, `distance` tokens apart; all [G, R, K - 1]."""
   values, counts = jnp.where(mask, values, 0.0), mask.astype(jnp.float32)
-  walk_counts = jnp.sum(counts, axis=-1)
-  walk_means = jnp.sum(values, axis=-1) / jnp.maximum(walk_counts, 1)  # 0 without a pair
   bins = jnp.where(mask & (distance > 0), distance, task.max_steps)  # the last is off the histogram: dropped
   histogram = jnp.zeros(task.max_steps).at[bins]
   return PairMeans(
     pooled=jnp.sum(values) / jnp.sum(counts),
-    per_walk=jnp.sum(walk_means) / jnp.sum(walk_counts > 0),
     visit_sums=jnp.sum(values, axis=(0, 1)),
     visit_counts=jnp.sum(counts, axis=(0, 1)),
     distance_sums=histogram.add(values, mode="drop"),
@@ -228,65 +219,90 @@ def _pair_means(task: StarGraph, values: jax.Array, mask: jax.Array, distance: j
   )
 
 
-def _correlations(first: Visits, second: Visits, num_lags: int) -> tuple[jax.Array, jax.Array]:
-  """rho(k) and the numbers of pairs for k = 1..J, both [J]. The lag is traced: it is compiled once for all lags."""
-  num_visits = first.exists.shape[-1]
+def _correlations(
+  first: Visits, second: Visits, counts: jax.Array, lags: jax.Array, least: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """rho(k) over the w in `counts` from `least` (at least k) on, and their numbers, for each k in `lags`, both [J].
+
+  Lags are traced: what compares visits is compiled once for all of them.
+  """
+  visit = jnp.arange(counts.shape[-1])[None, None]
   first_errors, second_errors = log_errors(first), log_errors(second)
 
-  def of_lag(lag: jax.Array) -> tuple[jax.Array, jax.Array]:
-    is_inside = (jnp.arange(num_visits) < num_visits - lag)[None, None]
-    mask = first.exists & jnp.roll(second.exists, -lag, axis=2) & is_inside
-    later = jnp.roll(second_errors, -lag, axis=2)
-    a, b = (jnp.where(mask[..., None], errors, 0.0) for errors in (first_errors, later))
+  def of_lag(lag: jax.Array, least: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mask = counts & (visit >= least)
+    a, b = (jnp.where(mask[..., None], errors, 0.0) for errors in (jnp.roll(first_errors, lag, axis=2), second_errors))
     return jnp.sum(a * b) / jnp.sqrt(jnp.sum(a**2)) / jnp.sqrt(jnp.sum(b**2)), jnp.sum(mask)
 
-  return jax.lax.map(of_lag, jnp.arange(1, num_lags + 1))
+  return jax.lax.map(lambda each: of_lag(*each), (lags, least))
 
 
-def compare(task: StarGraph, first: Visits, second: Visits, *, num_lags: int) -> Resemblance:
-  """Pairs visit v of each walk in `first` with visit v + k of the same place [G, R] in `second`.
+def compare(task: StarGraph, first: Visits, second: Visits, counts: jax.Array, *, num_lags: int) -> Resemblance:
+  """Pairs visit w - k of each walk in `first` with visit w of the same place [G, R] in `second`.
 
-  With the same visits twice these are the pairs of one walk, with those of other walks a null. k = 1..J, J = `num_lags`
-  (static); persistence and chance are of k = 1.
+  With the same visits twice these are the pairs of one walk, with those of other walks a null.
+
+  Args:
+    task: the task.
+    first: whose earlier visits are taken.
+    second: whose later visits are taken.
+    counts: [G, R, K] bool, the set of w: visits that both have.
+    num_lags: J, static.
   """
   require(num_lags >= 1, "num_lags", num_lags, "at least 1")
-  earlier, later, mask = _pairs(first, second)
-  agree = jnp.argmax(earlier.log_student, axis=-1) == jnp.argmax(later.log_student, axis=-1)
-  chance = jnp.sum(top_shares(earlier.log_teacher) * top_shares(later.log_teacher), axis=-1)
-  distance = later.position - earlier.position
-  correlation, counts = _correlations(first, second, num_lags)
+  lags = jnp.arange(1, num_lags + 1)
+  lags, least = jnp.append(1, lags), jnp.append(1, jnp.full_like(lags, num_lags))  # all pairs, then the curve
+  correlations, num_pairs = _correlations(first, second, counts, lags, least)
+  agree = first.top[..., :-1] == second.top[..., 1:]
+  distance = second.position[..., 1:] - first.position[..., :-1]
   return Resemblance(
-    persistence=_pair_means(task, agree, mask, distance),
-    chance=_pair_means(task, chance, mask, distance),
-    correlation=correlation,
-    correlation_counts=counts,
+    persistence=_pair_means(task, agree, counts[..., 1:], distance),
+    correlation=correlations[0],
+    num_pairs=num_pairs[0],
+    correlation_by_lag=correlations[1:],
+    num_pairs_by_lag=num_pairs[1:],
   )
 
 
-def _of_next(visits: Visits, axis: int, count: int) -> Visits:
-  """The visits of the next graph (axis 0) or the next walk on the same graph (axis 1), of which there are `count`
-  different ones; none if there is no other."""
-  rolled = jax.tree.map(lambda field: jnp.roll(field, -1, axis), visits)
-  return rolled._replace(exists=rolled.exists & (count > 1))
+def one_walk_so_far(first: Visits, second: Visits) -> jax.Array:
+  """Whether two walks on one graph are the same up to each visit and with it, [G, R, K].
+
+  They are if they came to it, and to all visits before, at the same position, and entered the same children before.
+  """
+  came_by = [jnp.pad(visits.child, ((0, 0), (0, 0), (1, 0)))[..., :-1] for visits in (first, second)]
+  differ = (first.position != second.position) | (came_by[0] != came_by[1])
+  return jnp.cumsum(differ, axis=-1) == 0
 
 
 def _copying(task: StarGraph, visits: Visits, log_probabilities: jax.Array) -> PairMeans:
   """Centred `log_probabilities` [G, R, K, C] at v + 1 of the child entered at v."""
-  earlier, later, mask = _pairs(visits, visits)
-  child = jnp.maximum(earlier.child, 0)[..., None]
-  values = jnp.take_along_axis(centred(log_probabilities[:, :, 1:]), child, axis=-1)[..., 0]
-  return _pair_means(task, values, mask & (earlier.child != NO_CHILD), later.position - earlier.position)
+  child = visits.child[..., :-1]
+  values = jnp.take_along_axis(centred(log_probabilities[:, :, 1:]), jnp.maximum(child, 0)[..., None], axis=-1)
+  mask = visits.exists[..., 1:] & (child != NO_CHILD)
+  return _pair_means(task, values[..., 0], mask, jnp.diff(visits.position))
 
 
-def measure_visits(task: StarGraph, visits: Visits, graphs: Graph, *, num_lags: int) -> TemporalErrors:
-  """All measures of the visits of one student's walks on `graphs` (fields [G, ...]), at J = `num_lags` lags, static."""
-  aligned = in_prompt_order(task, visits, graphs)
-  num_graphs, num_walks, _ = visits.exists.shape
-  num_graphs = 1 if task.graph_fixed else num_graphs
-  return TemporalErrors(
-    own_walk=compare(task, visits, visits, num_lags=num_lags),
-    other_graphs=compare(task, aligned, _of_next(aligned, 0, num_graphs), num_lags=num_lags),
-    other_walks=compare(task, visits, _of_next(visits, 1, num_walks), num_lags=num_lags),
-    copying=_copying(task, visits, visits.log_student),
-    teacher_copying=_copying(task, visits, visits.log_teacher),
-  )
+def measure_visits(
+  task: StarGraph, visits: Visits, other_walks: Visits, graphs: Graph, *, num_lags: int
+) -> TemporalErrors:
+  """All measures of the visits of one student's walks.
+
+  Args:
+    task: the task.
+    visits: of the walks, fields [G, R, ...].
+    other_walks: of as many other walks on the same graphs to the same goals, for null (ii).
+    graphs: fields [G, ...].
+    num_lags: J, static.
+  """
+  own, beside = (in_prompt_order(task, each, graphs) for each in (visits, other_walks))
+  elsewhere = jax.tree.map(lambda field: jnp.roll(field, -1, axis=0), own)
+  has_elsewhere = len(own.exists) > 1 and not task.graph_fixed
+  of_walks = own.exists & beside.exists & ~one_walk_so_far(own, beside)
+  of_graphs = own.exists & elsewhere.exists & has_elsewhere
+
+  seconds = jax.tree.map(lambda *fields: jnp.stack(fields), own, own, beside, own, elsewhere)
+  counts = jnp.stack([own.exists, of_walks, of_walks, of_graphs, of_graphs])
+  compare_own = functools.partial(compare, task, own, num_lags=num_lags)
+  compared = jax.vmap(compare_own)(seconds, counts)  # one program for the five
+  resemblances = [jax.tree.map(lambda field, place=place: field[place], compared) for place in range(len(counts))]
+  return TemporalErrors(*resemblances, *(_copying(task, own, log) for log in (own.log_student, own.log_teacher)))

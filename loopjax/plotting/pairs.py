@@ -21,7 +21,7 @@ _CHANCE_STYLE = {"chance: exact teacher": line_style(_CHANCE)}
 
 
 def correlation_by_lag(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
-  """Error correlation against lag.
+  """Error correlation against lag, all lags over one set of visits (`repetition.RepetitionFrames.by_lag`).
 
   Args:
     frame: columns panel, pairs (which visits are compared), seed, lag, correlation.
@@ -38,15 +38,18 @@ def correlation_by_lag(frame: pd.DataFrame, *, title: str | None = None) -> Figu
 def persistence_by_visit(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
   """Top-child persistence against the first visit of the pair, with its chance, the mean over seeds.
 
+  Each visit has other walks than the one before, those that last so long, and the axis says so: a slope may be theirs.
+
   Args:
-    frame: columns panel, pairs (which visits are compared), seed, visit, persistence, chance.
+    frame: columns panel, pairs (which visits are compared), seed, visit, persistence, chance (NaN where not known).
     title: of the figure.
 
   Raises:
     ValueError: a column is missing; a row is there twice.
   """
   label = Label("", "share of pairs of visits", BETWEEN_0_AND_1)
-  return _draw(frame, "visit", "persistence", label, "first visit of the pair", title, chance="chance")
+  x_label = "first visit of the pair\n(of the walks that last: ever fewer)"
+  return _draw(frame, "visit", "persistence", label, x_label, title, chance="chance")
 
 
 def pairs_by_step(frame: pd.DataFrame, *, title: str | None = None) -> Figure:
