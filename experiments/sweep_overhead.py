@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 from absl import flags
 
+from experiments.peers.worker_processes import end_with_parent
 from experiments.temporal_errors import TemporalErrors, compute
 from loopjax import compilation_cache, files, seeds, students
 from loopjax import config as configs
@@ -89,6 +90,7 @@ def _in_a_process(function: Callable[[Path, int], None], folder: Path, num_seeds
 
 
 def _initialize() -> None:
+  end_with_parent()
   seeds.use_all_cores()
   compilation_cache.enable()
 
