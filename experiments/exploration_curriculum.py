@@ -18,7 +18,7 @@ import pandas as pd
 
 from experiments import binary, exact, presets
 from loopjax import evaluation, plotting, results, seeds, statistics
-from loopjax.config import require
+from loopjax.config import check_fields, require, require_temperatures
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Students, Trainer
 from loopjax.training import Training
@@ -52,12 +52,11 @@ class ExplorationCurriculum:
   num_graphs: int = 256
 
   def __post_init__(self) -> None:
+    check_fields(self)
     require(self.task.explore_prob > 0, "task.explore_prob", self.task.explore_prob, "above 0: what is compared")
     seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
-    values = self.temperatures
-    valid = 0 < len(values) == len(set(values)) and min(values) >= 0
-    require(valid, "temperatures", values, "one or more, at least 0, each once")
+    require_temperatures(self.temperatures)
     self.task.check_prefers_forward()
     self.training.length(self.task)
 

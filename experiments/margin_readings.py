@@ -21,7 +21,7 @@ import pandas as pd
 from experiments import binary, exact, published
 from loopjax import plotting, repetition, results, seeds, statistics
 from loopjax.analysis import temporal_errors
-from loopjax.config import require
+from loopjax.config import check_fields, require, require_temperatures
 from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.repetition import ROLLOUTS
 from loopjax.star_graph import StarGraph
@@ -65,15 +65,14 @@ class MarginReadings:
   walks_per_graph: int = 4
 
   def __post_init__(self) -> None:
+    check_fields(self)
     for name in ("visited_margins", "goal_margins", "loss_weights"):
       values = getattr(self, name)
-      require(0 < len(values) == len(set(values)) and min(values) > 0, name, values, "one or more above 0, each once")
+      require(min(values, default=0) > 0, name, values, "one or more above 0")
     for name in ("visited_margin", "goal_margin"):
       require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), f"0: set {name}s")
     require(self.loss_margin > 0, "loss_margin", self.loss_margin, "above 0")
-    values = self.temperatures
-    valid = 0 < len(values) == len(set(values)) and min(values) >= 0
-    require(valid, "temperatures", values, "one or more, at least 0, each once")
+    require_temperatures(self.temperatures)
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
     self.training.length(self.task)

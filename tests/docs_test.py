@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import re
 import sys
 import tempfile
 import types
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from loopjax import claims, seeds, students
+from experiments import sweep
+from loopjax import claims, null_worlds, seeds, students
 from loopjax.star_graph import StarGraph
 from loopjax.sweep import store, tables, units
 from loopjax.training import Training
@@ -33,7 +36,7 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-class PageTest(absltest.TestCase):
+class PageTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -50,22 +53,41 @@ class PageTest(absltest.TestCase):
 
   def test_an_experiment(self):
     resets = self.module_of("adding_an_experiment.md", "resets")
-    config = resets.Resets(task=TASK, model=MODEL, training=TRAINING, num_seeds=2)
+    config = resets.Resets(
+      task=TASK, reset_probs=(0.1, 0.4), model=MODEL, training=TRAINING, num_seeds=2, num_graphs=16
+    )
     frame = resets.run(config, self.folder / "run")
     self.assertLen(frame, 2 * 2 * 2)
     self.assertFalse(frame.duplicated(["condition", "seed", "temperature"]).any())
+    np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, rtol=1e-6)
     self.assertGreater((self.folder / "run" / "figures" / "resets.png").stat().st_size, 2_000)
-    verdicts = claims.evaluate(resets.claims(), frame, "standard")
-    self.assertIn(verdicts["verdict"][0], (claims.HOLDS, claims.FAILS, claims.UNDECIDED))
+    verdicts = claims.evaluate(resets.claims(config), frame, "standard")
+    self.assertEqual(verdicts["verdict"][0], claims.UNFIT)  # three steps make no student
     with self.assertRaisesRegex(ValueError, r"^num_seeds=0 "):
       dataclasses.replace(config, num_seeds=0)
+    with self.assertRaisesRegex(ValueError, r"^reset_probs=\(0\.1, 0\.1\) "):
+      dataclasses.replace(config, reset_probs=(0.1, 0.1))
 
     (unit,) = units.make_units("resets", config, {}, first_seed=1, num_seeds=1, seeds_per_unit=1)
-    self.assertTrue(store.run_unit(self.folder / "sweep", unit, resets.compute, keep_work=False))
+    compute = functools.partial(sweep.compute, resets)
+    self.assertTrue(store.run_unit(self.folder / "sweep", unit, compute, keep_work=False))
     alone = tables.read_unit(store.unit_folder(self.folder / "sweep", unit)).rows
     in_run = frame[frame["seed"] == 1].reset_index(drop=True)
     np.testing.assert_array_equal(alone["condition"], in_run["condition"])
     np.testing.assert_allclose(alone["response_length"], in_run["response_length"], rtol=1e-6)
+
+  @parameterized.parameters(
+    ("memoryless", claims.HOLDS), ("exact teacher", claims.FAILS), ("independent errors", claims.FAILS)
+  )
+  def test_the_experiments_claim_holds_where_it_must_and_nowhere_else(self, world, verdict):
+    resets = self.module_of("adding_an_experiment.md", "resets")
+    config = resets.Resets(task=TASK, reset_probs=(0.1, 0.4), model=MODEL, training=TRAINING, num_graphs=64)
+    (claim,) = resets.claims(config)
+    self.assertTrue(world in claim.must_not_hold or verdict == claims.HOLDS)
+    frame = resets.measure(config, null_worlds.Pretender(world, seeds.device_mesh()))["resets"]
+    (found,) = claims.evaluate([claim], frame, "standard", check_fitness=False).itertuples()
+    self.assertEqual(found.verdict, verdict)
+    self.assertAlmostEqual(found.value, claim.predicted if verdict == claims.HOLDS else claim.null, delta=0.5)
 
   def test_a_remedy(self):
     remedy = self.module_of("adding_a_remedy.md", "entropy_bonus")
@@ -76,8 +98,19 @@ class PageTest(absltest.TestCase):
     first = ours.history[ours.history["step"] == 1].set_index("row")["loss"]
     # Fresh students are unsure: the entropy is close to log V, half of which the bonus takes off.
     np.testing.assert_allclose(first[2] - first[0], -0.5 * np.log(TASK.vocabulary_size), rtol=0.3)
-    with self.assertRaisesRegex(ValueError, r"^entropy_weight=-1 .* at least 0$"):
-      remedy.entropy_bonus_state(TASK, -1)
+    with self.assertRaisesRegex(ValueError, r"^objective\.entropy_weight=-1 .* at least 0$"):
+      remedy.EntropyBonus(-1)
+
+  def test_students_of_a_remedy_are_loaded_once_it_is_entered(self):
+    remedy, mesh = self.module_of("adding_a_remedy.md", "entropy_bonus"), seeds.device_mesh()
+    asked = ([TASK], MODEL, TRAINING, range(2), mesh)
+    students.train_students(*asked, objectives=[remedy.EntropyBonus(0.25)], folder=self.folder / "checkpoints")
+    with self.assertRaisesRegex(ValueError, "objective='EntropyBonus' "):
+      students.load_students(self.folder / "checkpoints", mesh)
+    with mock.patch.dict(students.OBJECTIVES, EntropyBonus=remedy.EntropyBonus):
+      loaded = students.load_students(self.folder / "checkpoints", mesh)
+    self.assertEqual(loaded.objectives, [remedy.EntropyBonus(0.25)])
+    np.testing.assert_array_equal(seeds.to_host(loaded.state.extra, 2), [0.25, 0.25])
 
 
 class LinksTest(absltest.TestCase):
