@@ -2,8 +2,8 @@
 
 A group of students differs in seed, in the teacher's probabilities and in the strengths of its objective alone, and so
 trains in one compiled program. What makes a group is its *identity*: tasks, model, training, objectives, seeds and,
-where others than fresh ones were given, initial parameters. It lies beside the checkpoints, and a folder of another identity
-is refused.
+where others than fresh ones were given, initial parameters. It lies beside the checkpoints, and a folder of another
+identity is refused.
 
 Shapes: S students.
 """
