@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from experiments.peers import numpy_sampler
 from experiments.rates import SECONDS, TASK, Rate, scaled, student
 from loopjax import config as configs
 from loopjax import encoding, files, provenance, seeds
+from loopjax.config import require
 from loopjax.training import Training
 
 # Width, layers, heads, rows a step: what both sides train.
@@ -175,6 +177,7 @@ def table(records: list[Record]) -> str:
 
 
 def main() -> None:
+  require(not os.path.isdir(_OUTPUT.value or ""), "output", _OUTPUT.value, "a file, and there is a folder")
   records: list[Record] = []
   for suite in SUITES:
     cases = [case for case in suite() if re.search(_ONLY.value, case.name)]

@@ -6,8 +6,8 @@ every s-r-s cycle and hardly lets go. The exact loop-posterior learner (`theory.
 to be expected; where the teacher never resets the posterior never starts, and nothing of this can show.
 
 At T = 0 a student that is averse to risk loops until the cut already, so there is no room: the claims are judged at
-T = 0.2 and 0.4. Whether a student has learnt the loops at all is read from its reset probability after 0, 1, 2, ... pure
-s-r-s cycles, beside the exact learner's.
+T = 0.2 and 0.4. Whether a student has learnt the loops at all is read from its reset probability after 0, 1, 2, ...
+pure s-r-s cycles, beside the exact learner's.
 
   python -m experiments.injected_loops --output_dir=/tmp/injected_loops --config.num_seeds=6
 """
@@ -210,7 +210,7 @@ def theory_rows(config: InjectedLoops) -> pd.DataFrame:
 def _save_figures(config: InjectedLoops, tables: dict[str, pd.DataFrame], output_dir: Path) -> None:
   """Walks against temperature by share, free and legal; reset probabilities by cycles; training curves."""
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
-    rows = tables[NAME].query("decoding == @kind")
+    rows = tables[NAME][tables[NAME]["decoding"] == kind]
     figure = plotting.against_temperature(rows, MEASURES, theory=theory_rows(config))
     plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
   plotting.save(plotting.resets_by_cycles(tables[f"{NAME}_resets"]), output_dir / "figures" / f"{NAME}_resets")

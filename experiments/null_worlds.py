@@ -2,8 +2,8 @@
 
 A world gives an experiment students in place of trained ones (`loopjax.null_worlds`), at the preset's graphs, cuts,
 temperatures and numbers of seeds, many times over with other seeds. A claim that names a world among those in which it
-must not hold may hold there by chance in 2.5% of the replications. A cell is wrong if a binomial test says that it holds
-more often, with Holm's correction over all such cells. Fitness is not looked at: most worlds would not pass.
+must not hold may hold there by chance in 2.5% of the replications. A cell is wrong if a binomial test says that it
+holds more often, with Holm's correction over all such cells. Fitness is not looked at: most worlds would not pass.
 
   python -m experiments.null_worlds --preset=quick --output=null_worlds.csv
 
@@ -56,7 +56,7 @@ def holds(claim: Claim, frame: pd.DataFrame, seed_numbers: np.ndarray) -> np.nda
     return np.zeros(len(seed_numbers), bool)
   by_replication = values.reindex(seed_numbers.ravel()).to_numpy(float).reshape(seed_numbers.shape)
   interval = statistics.median_interval(by_replication, axis=1)
-  return interval.low > claim.bound if claim.direction == "above" else interval.high < claim.bound
+  return np.asarray(interval.low > claim.bound if claim.direction == "above" else interval.high < claim.bound)
 
 
 def _chunks(config: Any, replications: int) -> list[tuple[int, int]]:

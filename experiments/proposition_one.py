@@ -181,8 +181,8 @@ def _greedy_teacher_is_wrong(cell: tuple[int, float, int]) -> float:
 
 
 def claims(config: PropositionOne) -> list[Claim]:
-  """What is asserted of this experiment: students are the solution, up to errors that are small beside those of students
-  that give every label the same probability, or know the goal (`null`)."""
+  """What is asserted of this experiment: students are the solution, up to errors that are small beside those of `null`,
+  students that give every label the same probability, or that know the goal."""
   cells = [(n, p, config.tasks(n)[0].vocabulary_size) for n in config.num_children for p in config.cycle_probs]
   condition = "visit 1, the worst cell (p, n) of each seed"
   knows_no_solution = ("untrained", "exact teacher", "independent errors", "standing preference")
@@ -218,7 +218,8 @@ def claims(config: PropositionOne) -> list[Claim]:
     claim(
       name="proposition_one_phase", description="The cycle is the argmax exactly above p = 1/(n + 1).",
       condition=f"{condition} further than {NEAR_LINE} from the line: share of prompts with the wrong argmax",
-      bound=0.1, null=max(map(_greedy_teacher_is_wrong, cells)), measure=lambda frame: of_phase(_off_the_line(frame)), must_not_hold=knows_no_solution,
+      bound=0.1, null=max(map(_greedy_teacher_is_wrong, cells)), measure=lambda frame: of_phase(_off_the_line(frame)),
+      must_not_hold=knows_no_solution,
       presets=("quick", "standard", "paper"),
     ),
   ]  # fmt: skip

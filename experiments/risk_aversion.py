@@ -2,7 +2,7 @@
 
 Four conditions, {easy, hard} x {without, with exploration}: on the hard graph a student cannot tell the goal's child
 from its look-alikes, smears its probability over them, and the easy cyclic action, back to s, wins the argmax. The
-exact form of that student is the memoryless learner of Proposition 1; the claims stand between it and the exact teacher.
+exact form of that student is the memoryless learner of Proposition 1. Claims stand between it and the exact teacher.
 
   python -m experiments.risk_aversion --output_dir=/tmp/risk_aversion --config.num_seeds=6
 """
@@ -250,7 +250,9 @@ def _claims_of(config: RiskAversion, exploration: bool) -> list[Claim]:
   worst = min(theory.teacher_statistics(easy_task, temperature=t).reached for t in config.temperatures)
   lost = min(_memoryless(easy_task, t).reached for t in config.temperatures)
   common: dict[str, Any] = dict(source=_PAPER, direction="above", family="risk aversion")
-  smeared: dict[str, Any] = dict(must_not_hold=_NOT_RISK_AVERSE, fitness=fit_for("memoryless", cold, warm), presets=_EVERY)
+  smeared: dict[str, Any] = dict(
+    must_not_hold=_NOT_RISK_AVERSE, fitness=fit_for("memoryless", cold, warm), presets=_EVERY
+  )
   return [
     Claim(
       name=f"easy_reached_{suffix}", description="Easy: students find the goal at every temperature.",

@@ -26,6 +26,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import sweep, temporal_errors
+from experiments.peers.worker_processes import end_with_parent
 from experiments.temporal_errors import TemporalErrors
 from loopjax import compilation_cache, files, seeds, students
 from loopjax import config as configs
@@ -90,6 +91,7 @@ def _in_a_process(function: Callable[[Path, int], None], folder: Path, num_seeds
 
 
 def _initialize() -> None:
+  end_with_parent()
   seeds.use_all_cores()
   compilation_cache.enable()
 

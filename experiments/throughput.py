@@ -22,6 +22,7 @@ import pandas as pd
 from absl import flags
 
 from experiments import presets
+from experiments.peers.worker_processes import end_with_parent
 from loopjax import compilation_cache, files, plotting, runner, seeds, training
 from loopjax import config as configs
 
@@ -61,7 +62,7 @@ def measure(num_seeds: int, cache: Path, began: float) -> dict[str, float]:
 def _in_a_process(devices: int, num_seeds: int, cache: Path) -> dict[str, float]:
   os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)  # ours is empty at first
   os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}  # read when the process imports jax
-  with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+  with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
     return pool.submit(measure, num_seeds, cache, time.time()).result()
 
 

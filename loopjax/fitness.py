@@ -1,7 +1,8 @@
-"""How far students are from an exact learner: their loss on fresh walks of the clean teacher, above the learner's there.
+"""How far students are from an exact learner: their loss on fresh walks of the clean teacher, above the learner's.
 
-Student and learner are asked about the same walks, so that the walks' own chance cancels. A student is *fit* for a claim
-if it has learnt what the claim's mechanism predicts: the memoryless learner for risk aversion, else the exact teacher.
+Student and learner are asked about the same walks, so that the walks' own chance cancels. A student is *fit* for a
+claim if it has learnt what the claim's mechanism predicts: the memoryless learner for risk aversion, else the exact
+teacher.
 
 Shapes: S students, G graphs, R walks of a graph, W nodes of a walk, V vocabulary.
 """

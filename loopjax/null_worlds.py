@@ -115,7 +115,7 @@ def _begin(task: StarGraph, key: jax.Array, probabilities: TeacherProbabilities,
 
 
 def _loop_posterior(probabilities: TeacherProbabilities, cycles: jax.Array) -> jax.Array:
-  """The probability that the walk is an injected s-r-s loop after `cycles` of them alone; 0 once a child was entered."""
+  """The probability that the walk is an injected loop after `cycles` s-r-s alone; 0 once a child was entered."""
   share = probabilities.injected_share
   by_teacher = (1 - share) * probabilities.reset_prob ** jnp.maximum(cycles, 0)
   return jnp.where((cycles < 0) | (share == 0), 0.0, share / (share + by_teacher))

@@ -3,7 +3,7 @@
 `results/<name>.json` holds config and provenance and is written first, so that it claims the folder;
 `results/<name>.parquet` is written when all is done, and the JSON then gains `wall_seconds`: the time of the run that
 finished it, without what an earlier one that was stopped had spent, and `tables`. Further tables of the same run lie
-beside it, `results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run, so that the JSON may be lost.
+beside it, `results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run.
 `figures/` and `checkpoints/` lie beside.
 """
 

@@ -1,9 +1,9 @@
 """From tasks to trained students, and back from a folder: the calls that experiments, reports and notebooks make.
 
 A group of students differs in seed, in the teacher's probabilities and in the strengths of its objective alone, and so
-trains in one compiled program. What makes a group is its *identity*: tasks, model, training, objectives, seeds and, where
-others than fresh ones were given, initial parameters. It lies beside the checkpoints, and a folder of another identity
-is refused.
+trains in one compiled program. What makes a group is its *identity*: tasks, model, training, objectives, seeds and,
+where others than fresh ones were given, initial parameters. It lies beside the checkpoints, and a folder of another
+identity is refused.
 
 Shapes: S students.
 """
@@ -267,7 +267,7 @@ class Request(NamedTuple):
 
 
 class Obtain(Protocol):
-  """Where an experiment has its students from: `Trainer` trains them, `null_worlds.Pretender` gives those of a world."""
+  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`)."""
 
   mesh: Mesh
 

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-from absl.testing import absltest
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from absl.testing import absltest, parameterized
 
 from experiments import benchmark, rates
+from experiments.peers.torch_workers import TorchWorkers
 from loopjax import theory
 from loopjax.transformer import Transformer
+from tests.fake_peer import FakePeer, Variant
+
+ROOT = Path(__file__).parents[1]
+
+
+class WorkersTest(parameterized.TestCase):
+  def test_rates_add_up_and_closing_ends_the_workers(self):
+    workers = TorchWorkers(Variant(2), FakePeer, "made")
+    self.assertEqual(workers.rate(0.0), 4.0)
+    children = [process for pool in workers.pools for process in pool._processes.values()]
+    workers.close()
+    self.assertEqual([child.exitcode for child in children], [0, 0])
+
+  @parameterized.product(number=[signal.SIGKILL, signal.SIGTERM], seconds=[0.0, 3600.0])
+  def test_a_benchmark_that_is_killed_takes_its_workers_along(self, number, seconds):
+    # Whoever lives holds the pipe open. After 0 s the workers are idle, and else at work.
+    command = [sys.executable, "-m", "tests.fake_peer", str(seconds)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+    self.addCleanup(self.kill_all, child.pid)
+    said = [child.stdout.readline() for _ in range(3)]
+    self.assertCountEqual(said, [b"made\n", b"made\n", b"measures\n"])
+    if seconds == 0:
+      self.assertEqual(child.stdout.readline(), b"4.0\n")
+    child.send_signal(number)
+    child.communicate(timeout=30)
+    self.assertEqual(child.returncode, -number)
+
+  def kill_all(self, session: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(session, signal.SIGKILL)
 
 
 class BenchmarkTest(absltest.TestCase):

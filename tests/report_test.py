@@ -185,6 +185,9 @@ class ReportTest(parameterized.TestCase):
     shutil.copytree(self.folder, folder)
     (folder / "claims.csv").unlink()
     (folder / "results" / "first.parquet").write_bytes((folder / "results" / "first.parquet").read_bytes()[:40])
+    whole = (self.folder / "results" / "first.parquet").read_bytes()
+    (folder / "results" / "first_by_lag.parquet").write_bytes(whole[: len(whole) // 2])
+    files.write_parquet(pd.DataFrame({"seed": [[0], [1]]}), folder / "results" / "first_history.parquet")
     (folder / "results" / "second.json").write_text('{"config": ')
     (folder / "results" / "third.json").write_text("[1]")
     (folder / "results" / "fourth.json").write_text('{"config": {}, "provenance": {}}')
@@ -196,8 +199,8 @@ class ReportTest(parameterized.TestCase):
     files.write_json(config, folder / "checkpoints" / "first" / "config.json")
     problems = report.write(folder, folder / "report.html", {"first": TEXT})
     text = (folder / "report.html").read_text(encoding="utf-8")
-    names = ["claims.csv", "first.parquet", "second.json", "third.json", "fourth.parquet", "bad.svg"]
-    named = [*names, "checkpoints/first"]
+    tables = [f"{name}.parquet" for name in ("first", "first_by_lag", "first_history", "fourth")]
+    named = ["claims.csv", *tables, "second.json", "third.json", "bad.svg", "checkpoints/first"]
     self.assertEmpty(UNPICKLED)
     self.assertLen(problems, len(named))
     for name in named:
@@ -233,6 +236,18 @@ class ReportTest(parameterized.TestCase):
     self.assertLen(done.stderr.strip().splitlines(), 1, done.stderr)
     self.assertIn(f"{self.root}/none", done.stderr)
     self.assertFalse((self.root / "none").exists())
+
+  def test_what_is_not_read_is_told_by_the_exit_status_too(self):
+    folder = self.root / "damaged"
+    shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("checkpoints", "report.html"))
+    (folder / "results" / "first_by_lag.parquet").write_bytes(b"PAR1")
+    command = [sys.executable, "-m", "experiments.report", f"--results_dir={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    self.assertEqual(done.returncode, 1)
+    damaged, walks = done.stderr.strip().splitlines()
+    self.assertStartsWith(damaged, f"not read: {folder}/results/first_by_lag.parquet: is not readable Parquet")
+    self.assertIn("has no students", walks)
+    self.assertTrue((folder / "report.html").exists())
 
   def test_in_a_browser_the_slider_moves_the_walk(self):
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")

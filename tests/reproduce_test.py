@@ -126,6 +126,7 @@ class BadInputTest(parameterized.TestCase):
   @parameterized.parameters(
     ("experiments.risk_aversion", "--config.hard.num_chains=0", "num_chains=0"),
     ("experiments.risk_aversion", "--config.hard.reset_prob=0.6", "the teacher prefers the reset"),
+    ("experiments.risk_aversion", "--config.training.learning_rate=inf", "training.learning_rate=inf"),
     ("experiments.risk_aversion", "--config.model.num_heads=3", "divisible by model.num_heads=3"),
     ("experiments.risk_aversion", "--config.training.stream_length=5", "for the longest walk"),
     ("experiments.proposition_one", "--config.num_visits=100", "num_visits=100"),
@@ -138,12 +139,23 @@ class BadInputTest(parameterized.TestCase):
   )
   def test_one_line_and_a_non_zero_exit(self, module, flag, message):
     folder = self.enterContext(tempfile.TemporaryDirectory())
-    command = [sys.executable, "-m", module, flag, f"--output_dir={folder}/out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    self.assertNotEqual(done.returncode, 0)
+    self.refused([module, flag, f"--output_dir={folder}/out"], message)
+    self.assertFalse(pathlib.Path(folder, "out").exists())
+
+  def refused(self, arguments: list[str], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, timeout=120)
+    self.assertEqual(done.returncode, 2)
     self.assertLen(done.stderr.strip().splitlines(), 1, done.stderr)
     self.assertIn(message, done.stderr)
-    self.assertFalse(pathlib.Path(folder, "out").exists())
+
+  @parameterized.parameters("experiments.risk_aversion", "experiments.reproduce")
+  def test_a_folder_where_a_run_works_and_a_file_are_refused(self, module):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with files.locked(folder / "run"):
+      self.refused([module, f"--output_dir={folder}/run"], f"{folder}/run: another process works there")
+    self.assertEqual([path.name for path in (folder / "run").iterdir()], ["lock"])
+    (folder / "file").write_text("mine")
+    self.refused([module, f"--output_dir={folder}/file"], f"{folder}/file: cannot be a folder")
 
 
 if __name__ == "__main__":

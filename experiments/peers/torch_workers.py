@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from experiments.peers.torch_student import Variant
+from experiments.peers.worker_processes import end_with_parent
 
 
 class TorchWorkers:
@@ -17,7 +17,8 @@ class TorchWorkers:
   def __init__(self, variant: Any, make: Callable[..., Any], *arguments: Any):
     context = multiprocessing.get_context("spawn")
     self.variant = variant
-    self.pools = [concurrent.futures.ProcessPoolExecutor(1, context) for _ in range(variant.num_processes)]
+    count = variant.num_processes
+    self.pools = [concurrent.futures.ProcessPoolExecutor(1, context, end_with_parent) for _ in range(count)]
     self._all(_make, make, *arguments)
 
   def _all(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -46,6 +47,8 @@ def _rate(*arguments: Any) -> float:
 
 def best_torch(make: Callable[..., Any], arguments: tuple[Any, ...], last: tuple[Any, ...], call: tuple[Any, ...]):
   """The workers of the variant of PyTorch with the highest rate; `make(*arguments, variant, *last)` builds one."""
+  from experiments.peers.torch_student import Variant
+
   cores = len(os.sched_getaffinity(0))
   best, best_rate = None, 0.0
   for num_processes, num_threads in {(1, cores), (cores, 1)}:

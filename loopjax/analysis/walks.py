@@ -1,8 +1,8 @@
 """Measures of one walk, of a teacher or a rollout: pure and jittable; map them over walks with `vmap`.
 
 The definitions are those of the task (arXiv 2512.12895 and docs/definitions.md). A walk ends in one of three ways: its
-goal is *reached*, it is *broken* by its first invalid move, or it is *cut*. A move is valid if it is parent -> child, or
--> s where the teacher gives that a positive probability. What comes with an invalid move or after it counts for
+goal is *reached*, it is *broken* by its first invalid move, or it is *cut*. A move is valid if it is parent -> child,
+or -> s where the teacher gives that a positive probability. What comes with an invalid move or after it counts for
 nothing: length and returns of a broken walk are those up to its last valid node.
 
 Shapes: W nodes of a walk, C children.

@@ -71,7 +71,7 @@ def _excursions(task: StarGraph, state: State, temperature: float) -> Iterator[_
 
 
 def _kernels(task: StarGraph, temperature: float) -> np.ndarray:
-  """Of pairs, and of those that agree, [2, D, X, X]: their probability from the first state, by nodes and second state."""
+  """Of pairs, and of those that agree, [2, D, X, X]: their probability from the first state, by nodes and second."""
   wrong = range(task.num_chains)
   states = [State("root", wrong_visited=k, goal_visited=goal) for k in wrong for goal in (False, True)]
   kernels = np.zeros((2, task.chain_length + 3, len(states), len(states)))
