@@ -14,8 +14,9 @@ from absl.testing import absltest, parameterized
 
 from experiments import correlation_map
 from experiments.correlation_map import Cell, CorrelationMap
-from loopjax import checkpoints, repetition, results, teacher
+from loopjax import checkpoints, repetition, results
 from loopjax import config as configs
+from loopjax.label_noise import LabelNoise
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -40,10 +41,10 @@ def said(config: CorrelationMap, cell: Cell) -> pd.DataFrame:
   """What a cell may have shown: a row per seed and temperature, numbers that tell the cell."""
   number = list(correlation_map.names(config)).index(cell) / 10
   frame = pd.DataFrame({"seed": [0, 0, 1, 1], "temperature": [0.0, 1.0] * 2, "walks": "rollouts"})
-  for pairs in ("", "other_walks_", "other_graphs_"):
-    for measure in ("persistence", "chance", "correlation", "persistence_ratio"):
+  for pairs in ("", "own_walk_matched_", "other_walks_", "other_graphs_"):
+    for measure in ("persistence", "correlation", "persistence_ratio"):
       frame[pairs + measure] = number + 0.01 * frame["seed"]
-  return frame.assign(reached=number, returns=10 * number)
+  return frame.assign(chance=0.5, reached=number, broken=0.0, cut=1 - number, returns=10 * number)
 
 
 class CellsTest(parameterized.TestCase):
@@ -65,12 +66,14 @@ class CellsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({"depths": (2, 4)}, r"^depths=\(2, 4\) .* the base's 1 among them"),
-    ({"positions": ("rotary", "rotary")}, r"^positions=.* each once"),
+    ({"positions": ("rotary", "rotary")}, r"^positions=.* rotary comes more than once"),
     ({"positions": ("rotary", "sine")}, r"^model\.positions='sine' "),
     ({"noises": (0.0, 2.0)}, r"^noise=2\.0 .* in \[0, 1\]"),
     ({"taken": (1.0, 0.5)}, r"^taken=\(1\.0, 0\.5\) .* ascending"),
     ({"taken": (0.01, 1.0)}, r"^taken=0\.01 .* one step or more of training\.num_steps=4"),
     ({"temperatures": (1.0,)}, r"^temperatures=\(1\.0,\) .* 0, then others"),
+    ({"temperatures": (0.0, 1.0, 1.0)}, r"^temperatures=.* 1 comes more than once"),
+    ({"task": dataclasses.replace(TINY.task, visited_margin=0.1)}, r"^task\.visited_margin=0\.1 .* must be 0: chance"),
     ({"num_graphs": 1}, r"^num_graphs=1 .* at least 2"),
   )
   def test_errors(self, changes, message):
@@ -112,20 +115,20 @@ class RunTest(absltest.TestCase):
     """They train on its noise and its graph as far as it says, and are measured on the task that they learnt."""
     task = dataclasses.replace(TINY.task, graph_fixed=True)
     cell = dataclasses.replace(TINY.base(), noise=0.5, taken=0.5, task=task)
-    told = said(TINY, TINY.base()).drop(columns=[f"{p}_persistence_ratio" for p in ("other_walks", "other_graphs")])
-    summary = told.assign(other_walks_persistence=0.6, other_walks_chance=0.2).rename(columns={"seed": "row"})
-    with mock.patch.object(repetition, "evaluate_repetition") as evaluate:
-      evaluate.return_value.summary = summary
+    with mock.patch.object(repetition, "evaluate_repetition", wraps=repetition.evaluate_repetition) as evaluate:
       frame = correlation_map._run_cell(TINY, cell, self.folder, "half")
-    (measured_task, _, state, is_finite, _), _ = evaluate.call_args
-    self.assertEqual(measured_task, task)
-    np.testing.assert_array_equal(state.step[:2], 2)
-    self.assertIsInstance(state.extra, teacher.TeacherProbabilities)
-    self.assertTrue(is_finite.all())
-    np.testing.assert_allclose(frame["other_walks_persistence_ratio"], 3)
-    self.assertIn("seed", frame)
+    (group, _), _ = evaluate.call_args
+    self.assertEqual((group.tasks, group.objectives), ([task], [LabelNoise(0.5)]))
+    np.testing.assert_array_equal(group.state.step[:2], 2)
+    self.assertLen(frame, 2 * (2 + 1))
+    self.assertEqual(set(frame["seed"]), {0, 1})
+    of_teacher = frame[frame["walks"] == repetition.TEACHER]
+    np.testing.assert_allclose(of_teacher["chance"], 1 / task.num_chains)
+    for pairs in ("own_walk_matched_", "other_walks_"):
+      expected = of_teacher[f"{pairs}persistence"] * task.num_chains
+      np.testing.assert_allclose(of_teacher[f"{pairs}persistence_ratio"], expected)
     run_config = checkpoints.load_config(self.folder)
-    self.assertEqual(run_config["extras"]["0"][0], 0.5)
+    self.assertEqual((run_config["objective"], run_config["objectives"]["0"]), ("LabelNoise", {"share": 0.5}))
     self.assertTrue(run_config["tasks"]["0"]["graph_fixed"])
     with self.assertRaisesRegex(ValueError, "until=1 .* at least 2"):
       correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=0.25), self.folder, "back")

@@ -13,8 +13,8 @@ from absl.testing import absltest, parameterized
 
 from experiments import margin_readings, published
 from experiments.margin_readings import MarginReadings
-from loopjax import repetition, students
-from loopjax.remedies import margin_loss
+from loopjax import null_worlds, repetition, seeds, students
+from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
@@ -35,32 +35,48 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-class RunTest(absltest.TestCase):
-  def test_every_condition_has_students_of_its_own_teacher_and_weight(self):
-    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    with mock.patch.object(students, "train_students", wraps=students.train_students) as train:
-      frame = margin_readings.run(TINY, folder)
-    extras = train.call_args.kwargs["extras"]
-    margins = [tuple(map(float, (x.probabilities.visited_margin, x.probabilities.goal_margin))) for x in extras]
-    np.testing.assert_allclose(margins, [(0, 0), (0.1, 0), (0, 0.1), (0, 0)], atol=1e-6)
-    np.testing.assert_allclose([x.margin_weight for x in extras], [0, 0, 0, 0.3], atol=1e-6)
-    np.testing.assert_allclose([x.margin for x in extras], [TINY.loss_margin] * 4)
+class MeasureTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
+  def test_every_condition_has_students_of_its_own_teacher_and_weight(self):
+    with mock.patch.object(students, "train_students", wraps=students.train_students) as train:
+      tables = margin_readings.measure(TINY, students.Trainer(self.folder, seeds.device_mesh()))
+    (tasks, *_), objectives = train.call_args.args, train.call_args.kwargs["objectives"]
+    self.assertEqual([(x.visited_margin, x.goal_margin) for x in tasks], [(0, 0), (0.1, 0), (0, 0.1), (0, 0)])
+    self.assertEqual(objectives, [MarginLoss(weight, TINY.loss_margin) for weight in (0, 0, 0, 0.3)])
+
+    frame, history = tables["margin_readings"], tables["margin_readings_history"]
     self.assertLen(frame, 4 * 2 * (2 + 1))
-    self.assertEqual(list(frame["condition"].unique()), ["no margin", "visited 0.1", "goal 0.1", "loss, weight 0.3"])
+    names = ["no margin", "visited 0.1", "goal 0.1", "loss, weight 0.3"]
+    self.assertEqual((list(frame["condition"].unique()), list(history["condition"].unique())), (names, names))
     self.assertFalse(frame.duplicated(["condition", "seed", "walks", "temperature"]).any())
+    np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, atol=1e-6)
     chance = frame[frame["walks"] == repetition.TEACHER].groupby("reading")["chance"].mean()
     self.assertAlmostEqual(chance["goal"], 1, places=5)  # this teacher's top child is the goal's at every visit
     self.assertAlmostEqual(chance["loss"], 1 / 3, places=5)  # this one's walks are uniform
-    self.assertGreater((folder / "figures" / "margin_readings.png").stat().st_size, 2_000)
-    with mock.patch.object(students, "train_students", side_effect=AssertionError("trained again")):
-      margin_readings.run(TINY, folder)
+
+  def test_exact_teachers_persist_as_chance_says(self):
+    """The goal's teacher repeats its top child, the others draw theirs afresh; figure and table show them."""
+    config = dataclasses.replace(TINY, num_graphs=64, walks_per_graph=4)
+    with mock.patch.object(margin_readings, "Trainer", lambda _, mesh: null_worlds.Pretender("exact teacher", mesh)):
+      frame = margin_readings.run(config, self.folder)
+    warm = frame[(frame["walks"] == repetition.ROLLOUTS) & (frame["temperature"] == 1)]
+    means = warm.groupby("reading", sort=False)[["persistence", "chance", "broken"]].mean()
+    np.testing.assert_array_equal(means["broken"], 0)
+    np.testing.assert_allclose(means["persistence"], means["chance"], atol=0.08)
+    self.assertEqual(means.loc["goal", "persistence"], 1)
+    self.assertGreater((self.folder / "figures" / "margin_readings.png").stat().st_size, 2_000)
+    with mock.patch.object(margin_readings, "measure", side_effect=AssertionError("measured again")):
+      margin_readings.run(config, self.folder)
 
 
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
+    ({"temperatures": (0.0, 1.0, 1.0)}, r"^temperatures=.* 1 comes more than once"),
     ({"visited_margins": ()}, r"^visited_margins=\(\) "),
-    ({"goal_margins": (0.1, 0.1)}, r"^goal_margins=\(0\.1, 0\.1\) .* each once"),
+    ({"goal_margins": (0.1, 0.1)}, r"^goal_margins=\(0\.1, 0\.1\) .* 0\.1 comes more than once"),
     ({"loss_weights": (0.0, 1.0)}, r"^loss_weights=\(0\.0, 1\.0\) .* above 0"),
     ({"loss_margin": 0.0}, r"^loss_margin=0\.0 .* above 0"),
     ({"task": StarGraph(3, 1, explore_prob=1.0, goal_margin=0.1)}, r"^task\.goal_margin=0\.1 .* set goal_margins"),
@@ -84,7 +100,6 @@ class ConfigTest(parameterized.TestCase):
       unvisited = (1 + 0.1 * k) / 5
       gaps.append(np.log(unvisited) - np.log((1 - (5 - k) * unvisited) / k))
     self.assertBetween(MarginReadings().loss_margin, min(gaps), max(gaps))
-    self.assertEqual(margin_loss.margin_loss_state(TINY.task, 1.0, MarginReadings().loss_margin).margin, 0.5)
 
 
 if __name__ == "__main__":
