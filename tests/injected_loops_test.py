@@ -1,42 +1,99 @@
-"""The map of injected loops: clean students stand beside every kind, and each student is held against its own seed."""
+"""Injected loops: students that hold the loop posterior are recognised, others are not; tables, claims, config."""
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
+from unittest import mock
 
+import jax
 import numpy as np
-import pandas as pd
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from experiments import injected_loops
+from experiments import confidence, injected_loops
+from experiments.injected_loops import InjectedLoops
+from loopjax import claims, null_worlds, seeds
+from loopjax.star_graph import StarGraph
+from loopjax.training import Training
+from loopjax.transformer import Transformer
 
-LOOPS = {0.0: 4.0, 1e-3: 6.0, 1e-2: 8.0}
-
-
-def walks_of_map() -> pd.DataFrame:
-  """Per base two kinds, the first with the clean students; two seeds, of which the second loops twice as much."""
-  shares = [("root", 0.0), ("root", 1e-3), ("root", 1e-2), ("child", 1e-3), ("child", 1e-2)]
-  rows = [
-    (injected_loops.MAP, base, kind, share, seed, temperature, (1 + seed) * LOOPS[share] + 100 * temperature)
-    for base, (kind, share), seed, temperature in itertools.product(("easy", "hard"), shares, (0, 1), (0.0, 1.0))
-  ]
-  rows.append((injected_loops.MAIN, "hard", "root", 0.0, 0, 0.0, 1.0))
-  frame = pd.DataFrame(rows, columns=["part", "base", "kind", "share", "seed", "temperature", "returns"])
-  return frame.assign(condition=frame["share"].map(injected_loops.condition_name), reached=0.5)
+TINY = InjectedLoops(
+  task=StarGraph(num_chains=2, chain_length=1, max_steps=16, explore_prob=0.5), shares=(0.0, 0.1),
+  further_shares=(0.5,), model=Transformer(num_layers=1, num_heads=2, width=8),
+  training=Training(num_steps=3, rows_per_step=2), num_seeds=6, further_seeds=2, temperatures=(0.0, 0.2, 0.4),
+  num_graphs=32, num_cycles=6, repetitions=(1, 2, 5),
+)  # fmt: skip
 
 
-class MapTest(absltest.TestCase):
-  def test_clean_students_stand_beside_every_kind_and_are_what_their_seed_is_held_against(self):
-    rows = injected_loops._map_rows(walks_of_map())
-    self.assertLen(rows, 2 * 2 * 3 * 2)  # bases, kinds, shares, seeds; at the lowest temperature alone
-    for _, group in rows.groupby("factor"):
-      self.assertEqual(list(group["value"].unique()), ["clean", "0.1% injected", "1% injected"])
-      np.testing.assert_array_equal(group["is_base"], group["share"] == 0)
-    np.testing.assert_allclose(rows["loop_ratio"], rows["share"].map(LOOPS) / LOOPS[0.0])
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
 
-  def test_it_is_drawn(self):
-    figure = injected_loops._map_chart(walks_of_map())
-    self.assertLen(figure.axes, 4 * 3)
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+class WorldsTest(absltest.TestCase):
+  def test_students_that_hold_the_loop_posterior(self):
+    world = null_worlds.Pretender("loop posterior, untraced", seeds.device_mesh())
+    with mock.patch.object(injected_loops, "SAMPLED_STREAMS", 2**12):
+      tables = injected_loops.measure(TINY, world)
+    frame = tables["injected_loops"]
+    self.assertLen(frame, (2 * 6 + 2) * 2 * 3)
+    self.assertFalse(frame.duplicated(["condition", "seed", "decoding", "temperature"]).any())
+    np.testing.assert_array_equal(frame.groupby("condition", sort=False)["seed"].nunique(), [6, 6, 2])
+    is_clean = frame["share"] == 0
+    np.testing.assert_array_equal(frame["position_share"][is_clean], 0)
+    self.assertTrue((frame["position_share"][~is_clean] > frame["share"][~is_clean]).all())  # loops are long walks
+
+    resets = tables["injected_loops_resets"]
+    self.assertLen(resets, (2 * 6 + 2) * 6)
+    np.testing.assert_allclose(resets["reset_probability"], resets["exact_reset_probability"], atol=1e-3)
+    self.assertLess(frame["reset_error"].max(), injected_loops.MOST_OFF)
+    greedy = frame[(frame["temperature"] == 0.2) & (frame["decoding"] == "free")].groupby("share")["returns"].mean()
+    self.assertGreater(greedy[0.1], 1.1 * greedy[0.0])
+
+  def test_a_student_without_the_posterior_has_not_learnt_the_loops(self):
+    config = dataclasses.replace(TINY, further_shares=())
+    world = null_worlds.Pretender("memoryless", seeds.device_mesh())
+    frame = injected_loops.measure(config, world)["injected_loops"]
+    off = injected_loops.learnt(0.1).measure(frame)
+    self.assertLen(off, 6)
+    self.assertGreater(off.min(), injected_loops.MOST_OFF)
+    self.assertLess(injected_loops.learnt(0.0).measure(frame).max(), 1e-3)  # clean students have none to learn
+    registered = [claim for claim in injected_loops.claims(config) if not claim.is_published_statement]
+    verdicts = claims.evaluate(registered, frame, "standard")
+    self.assertEqual(set(verdicts["verdict"]), {claims.UNFIT})
+    self.assertTrue(verdicts["unfit_because"].str.contains("distance from the loop posterior").all())
+
+
+class ExactTest(absltest.TestCase):
+  def test_reset_probabilities_after_pure_cycles(self):
+    (task,) = TINY.tasks([0.1])
+    for cycles in range(5):
+      by_teacher = 0.9 * 0.3**cycles
+      expected = (0.1 + by_teacher * 0.3) / (0.1 + by_teacher)  # Bayes: looped walks reset for sure
+      self.assertAlmostEqual(float(injected_loops.exact_resets(task, np.array([cycles]))[0]), expected)
+
+  def test_claims_have_names_of_their_own_and_a_null_of_no_effect(self):
+    registered = injected_loops.claims(TINY) + confidence.claims(TINY)
+    names = [claim.name for claim in registered]
+    self.assertLen(set(names), len(names))
+    self.assertEqual({claim.null for claim in registered}, {1.0})
+
+
+class ConfigTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({"shares": (0.1,)}, r"^shares=\(0\.1, 0\.5\) .* 0, then others"),
+    ({"further_shares": (0.1,)}, r"^shares=\(0\.0, 0\.1, 0\.1\) .* each once"),
+    ({"task": dataclasses.replace(TINY.task, reset_prob=0.0)}, r"^task\.reset_prob=0\.0 .* above 0"),
+    ({"task": dataclasses.replace(TINY.task, injected_share=0.1)}, r"^task\.injected_share=0\.1 .* set shares"),
+    ({"num_cycles": 8}, r"^num_cycles=8 .* 1 to 7"),
+    ({"repetitions": (1, 9)}, r"^repetitions=\(1, 9\) .* within 1 to 8"),
+    ({"further_seeds": 0}, r"^further_seeds=0 .* at least 1"),
+  )
+  def test_errors(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      dataclasses.replace(TINY, **changes)
 
 
 if __name__ == "__main__":
