@@ -67,9 +67,9 @@ def train(config: Toy, work: Path) -> pd.DataFrame:
   w = jnp.ones((count, 8, 8))
   opt_state = jax.vmap(training.make_optimizer(settings).init)({"w": w})
   keys = runner.stack([jax.random.key(seed) for seed in numbers])
-  state = TrainState(jnp.zeros(count, jnp.int32), {"w": w}, opt_state, keys, ())
+  state = TrainState(jnp.zeros(count, jnp.int32), {"w": w}, opt_state, keys, (), ())
   trained = runner.train(
-    Objective(lambda key, extra: jax.random.normal(key, (2, 8)), loss), settings, seeds.place(state, mesh), mesh,
+    Objective(lambda key, task, extra: jax.random.normal(key, (2, 8)), loss), settings, seeds.place(state, mesh), mesh,
     num_seeds=count, folder=work / "checkpoints" / "toy", run_config={"scale": config.scale, "seeds": list(numbers)},
   )  # fmt: skip
   norms = np.sum(seeds.to_host(trained.state.params["w"], count) ** 2, axis=(1, 2))

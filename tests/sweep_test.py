@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import warnings
 from pathlib import Path
 from unittest import mock
@@ -528,6 +529,18 @@ class BinaryTest(FolderTest):
     self.assertEqual(binary.base_config("risk_aversion", "quick"), presets.PRESETS["quick"].risk_aversion)
     with self.assertRaisesRegex(ValueError, "exploration_curriculum is in no preset"):
       binary.base_config("exploration_curriculum", "quick")
+
+  def test_an_experiments_main_table_is_the_rows_and_the_others_are_left_beside_its_students(self):
+    main, beside = pd.DataFrame({"seed": [0, 1]}), pd.DataFrame({"seed": [0, 1], "step": 3})
+
+    def measure(config, obtain):
+      self.assertEqual((config, obtain.folder), ("config", self.folder / "checkpoints"))
+      return {"toy_history": beside, "toy": main}
+
+    experiment = types.SimpleNamespace(NAME="toy", measure=measure)
+    pd.testing.assert_frame_equal(binary.compute(experiment, "config", self.folder), main)
+    pd.testing.assert_frame_equal(pd.read_parquet(self.folder / "results" / "toy_history.parquet"), beside)
+    self.assertFalse((self.folder / "results" / "toy.parquet").exists())
 
   def test_no_experiment_has_a_column_named_as_a_field(self):
     """Of those that tests run anyway; the others are checked when their units are read."""
