@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from loopjax import config, provenance
 from loopjax.star_graph import StarGraph
+from loopjax.training import Training
 from loopjax.transformer import Transformer
 
-CONFIGS = {"task": StarGraph, "model": Transformer}  # and what errors call them
+CONFIGS = {"task": StarGraph, "model": Transformer, "training": Training}  # and what errors call them
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 SCRIPT = '''
