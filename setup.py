@@ -23,7 +23,6 @@ setuptools.setup(
     "jaxlib>=0.10,<0.11",
     "lazy_loader>=0.4,<1",
     "matplotlib>=3.9,<4",
-    "ml_collections>=1.0,<2",
     "numpy>=2.0,<3",
     "optax>=0.2.5,<0.3",
     "orbax-checkpoint>=0.12,<0.13",

@@ -42,7 +42,7 @@ from loopjax import (
 )
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
-from loopjax.config import require
+from loopjax.config import check_fields, require, require_conditions, require_temperatures
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
@@ -89,11 +89,13 @@ class InjectedLoops:
   repetitions: tuple[int, ...] = (1, 2, 5, 10)
 
   def __post_init__(self) -> None:
+    check_fields(self)
     for name in ("further_seeds", "num_graphs"):
       require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
     shares = self.shares + self.further_shares
-    require(shares[:1] == (0,) and len(shares) == len(set(shares)), "shares", shares, "0, then others, each once")
-    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    require_conditions("shares", shares)
+    require(shares[0] == 0, "shares", shares, "0 first, then others")
+    require_temperatures(self.temperatures)
     require(
       self.task.reset_prob > 0, "task.reset_prob", self.task.reset_prob, "above 0: else the posterior never starts"
     )

@@ -80,11 +80,11 @@ def _quick() -> Preset:
     fixed_graph=TemporalErrors(
       task=StarGraph(num_chains=5, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0, graph_fixed=True),
       visited_margins=(0.0, 0.1),
-      drawings=(0, 1),
+      drawings=(0,),
       model=model,
       training=Training(num_steps=400, rows_per_step=16, learning_rate=8e-3),
       temperatures=temperatures,
-      num_seeds=3,
+      num_seeds=6,
       num_graphs=64,
       walks_per_graph=2,
       num_lags=3,

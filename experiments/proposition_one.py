@@ -36,7 +36,7 @@ from loopjax import (
 )
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, Measure
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
@@ -73,6 +73,7 @@ class PropositionOne:
   num_graphs: int = 1024
 
   def __post_init__(self) -> None:
+    check_fields(self)
     require(len(self.num_children) > 0, "num_children", self.num_children, "one n or more")
     require(len(self.cycle_probs) > 0, "cycle_probs", self.cycle_probs, "one p or more")
     seeds.block(self.first_seed, self.num_seeds)

@@ -22,7 +22,7 @@ from experiments import binary, exact, published
 from experiments.fit import FREE, LEGAL, fit_for, with_losses
 from loopjax import decoding, evaluation, fitness, plotting, results, seeds, statistics, teacher, theory, training
 from loopjax.claims import Claim, halfway, ratio_measure, value_measure, worst_measure
-from loopjax.config import require
+from loopjax.config import check_fields, require, require_temperatures
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training
@@ -60,9 +60,10 @@ class RiskAversion:
   num_graphs: int = 256
 
   def __post_init__(self) -> None:
+    check_fields(self)
     seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
-    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    require_temperatures(self.temperatures)
     for name in ("easy", "hard"):
       explore = getattr(self, name).explore_prob
       require(explore > 0, f"{name}.explore_prob", explore, "above 0: the condition without exploration comes beside")

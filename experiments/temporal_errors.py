@@ -26,7 +26,7 @@ from experiments.fit import fit_for, with_losses
 from loopjax import decoding, evaluation, fitness, plotting, repetition, results, seeds, statistics, teacher, theory
 from loopjax.analysis import temporal_errors
 from loopjax.claims import Claim, Measure, difference_measure, halfway, ratio_measure, seed_values, value_measure
-from loopjax.config import require
+from loopjax.config import check_fields, require, require_conditions, require_temperatures
 from loopjax.repetition import ROLLOUTS, TEACHER
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
@@ -74,15 +74,15 @@ class TemporalErrors:
   num_lags: int = 5
 
   def __post_init__(self) -> None:
+    check_fields(self)
     margins = self.visited_margins
-    require(0 < len(margins) == len(set(margins)), "visited_margins", margins, "one or more, each once")
+    require_conditions("visited_margins", margins)
     require(self.task.visited_margin == 0, "task.visited_margin", self.task.visited_margin, "0: set visited_margins")
-    require(min(self.temperatures, default=-1) >= 0, "temperatures", self.temperatures, "one or more, at least 0")
+    require_temperatures(self.temperatures)
     fixed = self.task.graph_fixed
     require(
       (len(self.drawings) > 0) == fixed, "drawings", self.drawings, f"given where task.graph_fixed={fixed} is set"
     )
-    require(len(set(self.drawings)) == len(self.drawings), "drawings", self.drawings, "each once")
     seeds.block(self.first_seed, self.num_seeds * max(1, len(self.drawings)))
     require(self.num_graphs >= 2, "num_graphs", self.num_graphs, "at least 2: graphs are compared")
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")

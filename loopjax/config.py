@@ -39,6 +39,8 @@ Config = TypeVar("Config")
 LARGEST = 1e6  # of a float setting: far above any sensible one, and squares and sums of such stay below float32's 3e38
 COLDEST = 1e-6  # temperature above 0: a log-probability over it stays a float32
 
+MOST_CONDITIONS = 7  # that a figure tells apart by colour
+
 _SCALARS: dict[type, tuple[type, str]] = {
   bool: (bool, "true or false"),
   int: (numbers.Integral, "an int"),
@@ -69,6 +71,12 @@ def require_distinct(field: str, values: Sequence[Any]) -> None:
   names = collections.Counter(value if isinstance(value, str) else f"{value:g}" for value in values)
   twice = [name for name, count in names.items() if count > 1]
   require(not twice, field, values, f"values that differ as they are printed; {', '.join(twice)} comes more than once")
+
+
+def require_conditions(field: str, values: Sequence[Any]) -> None:
+  """Raises, as `require`, unless there are conditions, and no more than a figure tells apart by colour."""
+  require(1 <= len(values) <= MOST_CONDITIONS, field, values, f"1 to {MOST_CONDITIONS} values, a colour each")
+  require_distinct(field, values)
 
 
 def require_temperatures(values: Sequence[float], field: str = "temperatures") -> None:

@@ -89,7 +89,7 @@ def sample_token(keys: jax.Array, logits: jax.Array, temperature: jax.Array) -> 
   """
   num_graphs, _, vocabulary = logits.shape
   noise = jax.vmap(lambda key: jax.random.gumbel(key, (num_graphs, vocabulary)), out_axes=1)(keys)
-  return jnp.argmax(logits + temperature[:, None] * noise, axis=-1)
+  return jnp.argmax(logits + temperature[None, :, None] * noise, axis=-1)
 
 
 def begin(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from loopjax import encoding
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, TaskState, Training, teacher_forcing
 from loopjax.transformer import Transformer
@@ -35,6 +35,7 @@ class LabelNoise:
   share: float = 0.0
 
   def __post_init__(self) -> None:
+    check_fields(self, "objective")
     require(0 <= self.share <= 1, "objective.share", self.share, "in [0, 1]")
 
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:

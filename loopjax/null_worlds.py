@@ -25,7 +25,7 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax import encoding, seeds, star_graph, student_functions, teacher, training
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.star_graph import ROOT, START, Graph, StarGraph
 from loopjax.student_functions import Problems, Student
 from loopjax.students import Students, check_one_program
@@ -54,6 +54,7 @@ class Law:
   loop_posterior: bool = True
 
   def __post_init__(self) -> None:
+    check_fields(self, "law")
     require(self.learner in ("teacher", "memoryless"), "law.learner", self.learner, "'teacher' or 'memoryless'")
     require(self.errors in ("independent", "standing"), "law.errors", self.errors, "'independent' or 'standing'")
     require(self.error_size > 0, "law.error_size", self.error_size, "above 0")

@@ -2,7 +2,7 @@
 
 `results/<name>.json` holds config and provenance and is written first, so that it claims the folder;
 `results/<name>.parquet` is written when all is done, and the JSON then gains `wall_seconds`: the time of the run that
-finished it, without what an earlier one that was stopped had spent, and `tables`. Further tables of the same run lie
+finished it, without what an earlier one that was stopped had spent. Further tables of the same run lie
 beside it, `results/<name>_<suffix>.parquet`. Every Parquet file carries the identity of its run.
 `figures/` and `checkpoints/` lie beside.
 """
@@ -57,9 +57,9 @@ def identity(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def check_identity(path: str | os.PathLike[str], expected: Mapping[str, Any]) -> None:
   """Raises a one-line `ValueError` unless the Parquet file is readable and carries this identity."""
   found = files.read_identity(path)
-  if found is None:
+  if not isinstance(found, dict):
     raise ValueError(f"{path}: does not tell which run it is of; remove it to have it computed again")
-  check_same_config(path, found, dict(expected))
+  check_same_config(path, {key: value for key, value in found.items() if key != "tables"}, dict(expected))
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -120,16 +120,14 @@ def compute_once(
   claim(output_dir, name, config)
   folder, whose = Path(output_dir) / "results", identity(name, configs.to_json(config))
   main, record = folder / f"{name}.parquet", folder / f"{name}.json"
-  known = read_record(record).get("tables")  # without it, as where the JSON was lost, nobody knows what is complete
-  if main.exists() and known is not None:
+  if main.exists():
     print(f"{main} is complete: read, not run again")
-    return {table: _read_table(folder, table, whose) for table in known}
+    return {table: _read_table(folder, table, whose) for table in files.read_identity(main)["tables"]}
   began = time.monotonic()
   tables = dict(compute())
-  about = {"tables": list(tables), "wall_seconds": round(time.monotonic() - began, 1)}
-  files.write_json(read_record(record) | about, record)
+  files.write_json(read_record(record) | {"wall_seconds": round(time.monotonic() - began, 1)}, record)
   for table in sorted(tables, key=lambda table: table == name):  # the main one last: all is there once it is
-    files.write_parquet(tables[table], folder / f"{table}.parquet", whose)
+    files.write_parquet(tables[table], folder / f"{table}.parquet", whose | {"tables": list(tables)})
   return tables
 
 

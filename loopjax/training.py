@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from loopjax import encoding, teacher, theory, transformer
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import TeacherProbabilities
 from loopjax.transformer import Transformer
@@ -60,6 +60,7 @@ class Training:
   clip_norm: float = 1.0
 
   def __post_init__(self) -> None:
+    check_fields(self, "training")
     for name in ("num_steps", "rows_per_step", "streams_per_row"):
       require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
     for name in ("stream_length", "warmup_steps", "weight_decay"):

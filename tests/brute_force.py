@@ -135,35 +135,36 @@ def valid_successors(task, node):
 
 
 class Measures(NamedTuple):
-  """The measures of one walk; the first six, but for `success`, are named as in `loopjax.theory.WalkStatistics`."""
+  """The measures of one walk; the first six are named as in `loopjax.theory.WalkStatistics`."""
 
-  success: bool
+  reached: bool
   returns: int
   response_length: int
   root_loop_share: float
   distinct_children: int
   revisits: int
-  reached: bool
   root_loops: int
-  invalid_moves: int
+  broken: bool
 
 
 def measure_walk(task, walk, goal_chain):
-  """Measures a walk that ends where it reaches the goal (no padding; nodes >= num_nodes are off the graph)."""
+  """Measures a walk that ends where it reaches the goal (no padding; nodes >= num_nodes are off the graph).
+
+  Its first invalid move breaks it: that and all that follows is left out.
+  """
+  invalid = [i for i in range(1, len(walk)) if walk[i] not in valid_successors(task, walk[i - 1])]
+  walk = walk[: invalid[0]] if invalid else walk
   windows = [i for i in range(len(walk) - 2) if walk[i : i + 3] == [S, R, S]]
   entries = entered_children(task, walk)
-  reached = walk[-1] == goal_of(task, goal_chain)
-  invalid_moves = sum(walk[i + 1] not in valid_successors(task, walk[i]) for i in range(len(walk) - 1))
   return Measures(
-    success=reached and invalid_moves == 0,
+    reached=walk[-1] == goal_of(task, goal_chain),
     returns=walk[1:].count(S),
     response_length=len(walk),
     root_loop_share=len({i + j for i in windows for j in range(3)}) / len(walk),
     distinct_children=len(set(entries)),
     revisits=len(entries) - len(set(entries)),
-    reached=reached,
     root_loops=len(windows),
-    invalid_moves=invalid_moves,
+    broken=bool(invalid),
   )
 
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from loopjax import config, provenance
 from loopjax.star_graph import StarGraph
+from loopjax.training import Training
 from loopjax.transformer import Transformer
 
-CONFIGS = {"task": StarGraph, "model": Transformer}  # and what errors call them
+CONFIGS = {"task": StarGraph, "model": Transformer, "training": Training}  # and what errors call them
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 SCRIPT = '''
@@ -354,8 +355,9 @@ class BinariesTest(absltest.TestCase):
 
   def check_config(self, name: str, said: str) -> None:
     """Every field of the experiment's config stands there with its text."""
-    called = re.search(r"run_experiment\(NAME, (\w+)\(\)", (ROOT / "experiments" / f"{name}.py").read_text())
-    cls = getattr(importlib.import_module(f"experiments.{name}"), called[1])
+    called = re.search(r"run_experiment\(NAME, (\w+)", (ROOT / "experiments" / f"{name}.py").read_text())
+    default = getattr(importlib.import_module(f"experiments.{name}"), called[1])
+    cls = default if isinstance(default, type) else type(default)
     leaves = list(config._described_leaves(cls, ""))
     self.assertNotEmpty(leaves)
     for path, _, text in leaves:

@@ -1,25 +1,34 @@
-"""Rollouts: against a slow reference without cache, draws by chi-square, ends, chunks, temperatures, processors."""
+"""Rollouts: against a slow reference without cache, draws by chi-square, ends, chunks, temperatures, processors.
+
+A random network leaves the graph at once, so that long walks are those whose invalid moves are masked.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import itertools
+from typing import NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import scipy.stats
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType
 
-from loopjax import decoding, encoding, evaluation, seeds, teacher, transformer
+from loopjax import decoding, encoding, evaluation, seeds, student_functions, teacher, training, transformer
+from loopjax.analysis import walks as walk_measures
 from loopjax.decoding import LogitsProcessor, Rollout
-from loopjax.student_functions import Problems
 from loopjax.encoding import Row
-from loopjax.star_graph import StarGraph
+from loopjax.star_graph import ROOT, START, StarGraph
+from loopjax.student_functions import Problems, Student
+from loopjax.students import Students
 from loopjax.teacher import PADDING
-from loopjax.training import TrainState
+from loopjax.training import MaximumLikelihood, Training, TrainState
 from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params
@@ -47,45 +56,49 @@ def problems_of(task: StarGraph) -> Problems:
 
 
 @functools.cache
-def programs(task: StarGraph, processors: tuple[LogitsProcessor, ...] = ()):
-  """Compiled `begin` of a key and `advance` of temperatures, a rollout and a number of steps."""
-  problems, params = problems_of(task), random_params(MODEL, task, SEED)
-  begin = jax.jit(lambda key: decoding.begin(task, MODEL, params, problems, key, processors))
+def programs(task: StarGraph, processors: tuple[LogitsProcessor, ...] = (), model: Transformer = MODEL):
+  """Compiled `begin` of keys and `advance` of temperatures, a rollout and a number of steps."""
+  problems, params = problems_of(task), random_params(model, task, SEED)
+  of_task = (task, student_functions.functions_of(model, task), params, teacher.teacher_probabilities(task), problems)
+  begin = jax.jit(lambda keys: decoding.begin(*of_task, keys, processors))
 
-  @functools.partial(jax.jit, static_argnums=2)
+  @jax.jit
   def advance(temperatures, rollout, num_steps):
-    return decoding.advance(
-      task, MODEL, params, problems, temperatures, rollout, num_steps=num_steps, processors=processors
-    )
+    return decoding.advance(*of_task, temperatures, rollout, num_steps=num_steps, processors=processors)
 
   return begin, advance
 
 
 def roll_out(
-  task: StarGraph, temperatures=TEMPERATURES, chunks=(11,), processors: tuple[LogitsProcessor, ...] = ()
-) -> Rollout:
-  begin, advance = programs(task, processors)
-  rollout = begin(jax.random.key(2))
+  task: StarGraph, temperatures=TEMPERATURES, chunks=(11,), processors: tuple[LogitsProcessor, ...] = (),
+  model: Transformer = MODEL,
+) -> Rollout:  # fmt: skip
+  begin, advance = programs(task, processors, model)
+  rollout = begin(decoding.column_keys(jax.random.key(2), temperatures))
   for num_steps in chunks:
-    rollout = advance(jnp.asarray(temperatures)[None], rollout, num_steps)
+    rollout = advance(jnp.asarray(temperatures), rollout, num_steps)
   return rollout
 
 
+def legal_roll_out(task: StarGraph, **settings) -> Rollout:
+  return roll_out(task, processors=(decoding.legal_moves(task),), **settings)
+
+
 def assert_same_walks(found: Rollout, expected: Rollout):
-  for name in ("nodes", "confidence", "ended"):
+  for name in ("nodes", "confidence", "child_logits", "ended"):
     np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
-def assert_same(found: Rollout, expected: Rollout):
-  for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
-    if path[0].name == "key":
-      np.testing.assert_array_equal(jax.random.key_data(a), jax.random.key_data(b))
-    else:
-      np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+class SlowWalks(NamedTuple):
+  """As the fields of `Rollout`, of the first rollout of each problem."""
+
+  nodes: np.ndarray
+  confidence: np.ndarray
+  child_logits: np.ndarray
 
 
-def slow_greedy(task: StarGraph) -> tuple[np.ndarray, np.ndarray]:
-  """Greedy walks of the first rollout of each problem, by a full forward pass at every step: nodes, confidence."""
+def slow_greedy(task: StarGraph, is_legal: bool) -> SlowWalks:
+  """Greedy walks, by a full forward pass at every step; if `is_legal`, among the valid moves alone."""
   problems, params = problems_of(task), random_params(MODEL, task, SEED)
   labels, goals = np.asarray(problems.graphs.labels), np.asarray(problems.goal_chain[:, 0])
   num_graphs, num_prompt, length = len(labels), encoding.prompt_length(task), teacher.stream_length(task)
@@ -107,104 +120,125 @@ def slow_greedy(task: StarGraph) -> tuple[np.ndarray, np.ndarray]:
 
   nodes = np.full((num_graphs, task.max_steps), PADDING)
   confidence = np.zeros((num_graphs, task.max_steps))
+  child_logits = np.zeros((num_graphs, task.max_steps - 1, task.num_chains))
   nodes[:, 0] = brute_force.S
   walking = np.ones(num_graphs, bool)
   for step in range(task.max_steps - 1):
     logits = np.asarray(forward(jnp.asarray(tokens)), np.float64)[:, first + step]
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     for g in np.flatnonzero(walking):
-      label = int(np.argmax(logits[g]))
+      valid = brute_force.valid_successors(task, nodes[g, step])
+      allowed = [labels[g, node] for node in valid] if is_legal else range(task.vocabulary_size)
+      label = max(allowed, key=lambda label, g=g: logits[g, label])
       nodes[g, step + 1] = list(labels[g]).index(label) if label in labels[g] else task.num_nodes
       confidence[g, step + 1] = probabilities[g].max()
-      walking[g] = nodes[g, step + 1] != brute_force.goal_of(task, goals[g])
+      child_logits[g, step] = [logits[g, labels[g, kid]] for kid in brute_force.children_of_root(task)]
+      is_goal = nodes[g, step + 1] == brute_force.goal_of(task, goals[g])
+      walking[g] = not is_goal and nodes[g, step + 1] in valid
       if first + step + 1 < length:
         tokens[g, first + step + 1, 0] = label
-  return nodes, confidence
+  return SlowWalks(nodes, confidence, child_logits)
 
 
 class GreedyTest(parameterized.TestCase):
-  @parameterized.named_parameters(("edges_goal_shown", TASK), ("flat_goal_hidden", HIDDEN))
-  def test_as_a_full_forward_pass_at_every_step(self, task):
-    nodes, confidence = slow_greedy(task)
-    rollout = roll_out(task)
-    np.testing.assert_array_equal(rollout.nodes[:, 0], nodes)
-    difference = np.abs(rollout.confidence[:, 0] - confidence).max()
-    print(f"greedy rollouts: max |confidence difference| {difference:.1e}")
-    self.assertLess(difference, 1e-5)
-    ended = np.any(nodes == PADDING, axis=-1)
-    self.assertBetween(ended.sum(), 3, 21)  # some reach their goal, some are cut
-    self.assertTrue(np.any(nodes == task.num_nodes))  # and some step off the graph
+  @parameterized.product(task=(TASK, HIDDEN), is_legal=(True, False))
+  def test_as_a_full_forward_pass_at_every_step(self, task, is_legal):
+    expected = slow_greedy(task, is_legal)
+    rollout = legal_roll_out(task) if is_legal else roll_out(task)
+    np.testing.assert_array_equal(rollout.nodes[:, 0], expected.nodes)
+    for name in ("confidence", "child_logits"):
+      difference = np.abs(getattr(rollout, name)[:, 0] - getattr(expected, name)).max()
+      print(f"greedy rollouts: max |{name} difference| {difference:.1e}")
+      self.assertLess(difference, 1e-5)
+    if is_legal:
+      ended = np.any(expected.nodes == PADDING, axis=-1)
+      self.assertBetween(ended.sum(), 3, 21)  # some reach their goal, some are cut
+    else:
+      self.assertTrue(np.any(expected.nodes == task.num_nodes))  # some step off the graph
+      self.assertTrue(np.all(expected.nodes[:, 6:] == PADDING))  # and all are broken soon
 
 
 class SampleTokenTest(parameterized.TestCase):
   @parameterized.parameters(0.3, 1.0, 2.5)
   def test_draws_follow_the_softmax(self, temperature):
     logits, count = np.array([1.0, -0.5, 0.3, 2.0, -2.0, 0.0], np.float32), 20_000
-    drawn = decoding.sample_token(jax.random.key(0), jnp.tile(logits[None], (count, 1)), jnp.full(count, temperature))
+    everywhere, keys = jnp.tile(logits[None, None], (count, 1, 1)), jax.random.split(jax.random.key(0), 1)
+    drawn = decoding.sample_token(keys, everywhere, jnp.array([temperature]))[:, 0]
     expected = np.exp(logits.astype(np.float64) / temperature)
     result = scipy.stats.chisquare(np.bincount(drawn, minlength=6), count * expected / expected.sum())
     print(f"temperature {temperature}: p value {result.pvalue:.3f}")
     self.assertGreater(result.pvalue, SMALLEST_P)
 
   def test_the_argmax_at_temperature_zero(self):
-    logits = jax.random.normal(jax.random.key(0), (50, 7))
-    drawn = decoding.sample_token(jax.random.key(1), logits, jnp.zeros(50))
+    logits = jax.random.normal(jax.random.key(0), (10, 5, 7))
+    drawn = decoding.sample_token(jax.random.split(jax.random.key(1), 5), logits, jnp.zeros(5))
     np.testing.assert_array_equal(drawn, np.argmax(logits, axis=-1))
 
-  def test_every_row_has_a_temperature_and_a_draw_of_its_own(self):
-    logits = jnp.zeros((1000, 4)).at[:, 0].set(0.01)
-    cold = jnp.arange(1000) % 2 == 0
-    drawn = np.asarray(decoding.sample_token(jax.random.key(1), logits, jnp.where(cold, 0.0, 1.0)))
-    np.testing.assert_array_equal(drawn[::2], 0)
-    self.assertGreater(np.bincount(drawn[1::2], minlength=4).min(), 80)
+  def test_every_graph_and_column_has_a_draw_of_its_own_and_every_column_a_temperature(self):
+    logits = jnp.zeros((500, 3, 4)).at[..., 0].set(0.01)
+    keys = jax.random.split(jax.random.key(1), 3)
+    drawn = np.asarray(decoding.sample_token(keys, logits, jnp.array([0.0, 1.0, 1.0])))
+    np.testing.assert_array_equal(drawn[:, 0], 0)
+    for column in (1, 2):
+      self.assertGreater(np.bincount(drawn[:, column], minlength=4).min(), 80)
+    self.assertAlmostEqual(np.mean(drawn[:, 1] == drawn[:, 2]), 1 / 4, delta=0.08)
 
 
-class RolloutTest(absltest.TestCase):
-  def test_a_walk_ends_at_its_goal_and_only_there(self):
-    rollout = roll_out(TASK)
-    goals = np.asarray(2 + problems_of(TASK).goal_chain)
-    reached = 0
+class RolloutTest(parameterized.TestCase):
+  @parameterized.parameters(True, False)
+  def test_a_walk_ends_at_its_goal_or_its_first_invalid_move_and_only_there(self, is_legal):
+    rollout = legal_roll_out(TASK) if is_legal else roll_out(TASK)
+    goals = np.asarray(problems_of(TASK).goal_chain)
+    outcomes = collections.Counter()
     for where in np.ndindex(24, 3):
-      nodes, confidence = np.asarray(rollout.nodes[where]), np.asarray(rollout.confidence[where])
-      visits = np.flatnonzero(nodes == goals[where])
-      end = visits[0] + 1 if len(visits) else TASK.max_steps
+      nodes, confidence = np.asarray(rollout.nodes[where]).tolist(), np.asarray(rollout.confidence[where])
+      outcome, end = outcome_of(TASK, nodes, goals[where])
       self.assertEqual(nodes[0], brute_force.S)
-      self.assertTrue(np.all((nodes[:end] >= 0) & (nodes[:end] <= TASK.num_nodes)))
-      np.testing.assert_array_equal(nodes[end:], PADDING)
+      self.assertTrue(all(0 <= node <= TASK.num_nodes for node in nodes[:end]))
+      self.assertEqual(set(nodes[end:]) - {PADDING}, set())
       self.assertEqual(confidence[0], 0)
       self.assertTrue(np.all(confidence[1:end] >= 1 / TASK.vocabulary_size))
       np.testing.assert_array_equal(confidence[end:], 0)
-      self.assertEqual(bool(rollout.ended[where]), len(visits) == 1)
-      reached += len(visits)
-    self.assertBetween(reached, 10, 62)
+      self.assertTrue(np.all(np.any(rollout.child_logits[where][: end - 1] != 0, axis=-1)))
+      np.testing.assert_array_equal(rollout.child_logits[where][end - 1 :], 0)
+      self.assertEqual(bool(rollout.ended[where]), outcome != "cut")
+      outcomes[outcome] += 1
+    print(f"legal={is_legal}: {dict(outcomes)}")
+    if is_legal:
+      self.assertEqual(outcomes["broken"], 0)
+      self.assertBetween(outcomes["reached"], 10, 62)
+    else:
+      self.assertGreater(outcomes["broken"], 40)
 
   def test_chunks_of_any_size_give_the_same_rollout(self):
-    whole = roll_out(TASK)
+    whole = legal_roll_out(TASK)
     self.assertEqual(int(whole.step), TASK.max_steps - 1)
-    parts = roll_out(TASK, chunks=(4, 4))
+    parts = legal_roll_out(TASK, chunks=(4, 4))
     self.assertEqual(int(parts.step), 8)
     np.testing.assert_array_equal(parts.nodes[..., 9:], PADDING)
-    _, advance = programs(TASK)
+    self.assertTrue(np.any(whole.nodes[..., 9:] != PADDING))
+    _, advance = programs(TASK, (decoding.legal_moves(TASK),))
     # The last chunk runs past the cut.
-    assert_same_walks(advance(jnp.asarray(TEMPERATURES)[None], parts, 4), whole)
+    assert_same_walks(advance(jnp.asarray(TEMPERATURES), parts, 4), whole)
 
   def test_steps_past_the_cut_change_no_walk(self):
-    whole = roll_out(TASK)
+    whole = legal_roll_out(TASK)
     self.assertFalse(np.all(whole.ended))  # some walks could go on
-    _, advance = programs(TASK)
+    _, advance = programs(TASK, (decoding.legal_moves(TASK),))
     beyond = whole
     for _ in range(3):
-      beyond = advance(jnp.ones((1, 3)), beyond, 4)
+      beyond = advance(jnp.ones(3), beyond, 4)
       assert_same_walks(beyond, whole)
 
   def test_temperatures_do_not_disturb_each_other(self):
-    together = roll_out(TASK)
+    together = legal_roll_out(TASK)
     for i, temperature in enumerate(TEMPERATURES):
-      apart = roll_out(TASK, temperatures=(temperature,) * 3)
-      np.testing.assert_array_equal(apart.nodes[:, i], together.nodes[:, i])
-      np.testing.assert_array_equal(apart.confidence[:, i], together.confidence[:, i])
-      rollouts_agree = np.array_equal(apart.nodes[:, 0], apart.nodes[:, 1])
-      self.assertEqual(rollouts_agree, temperature == 0)  # else each has draws of its own
+      apart = legal_roll_out(TASK, temperatures=(temperature,) * 3)
+      for name in ("nodes", "confidence", "child_logits"):
+        np.testing.assert_array_equal(getattr(apart, name)[:, 0], getattr(together, name)[:, i], err_msg=name)
+      for other in (1, 2):
+        rollouts_agree = np.array_equal(apart.nodes[:, 0], apart.nodes[:, other])
+        self.assertEqual(rollouts_agree, temperature == 0)  # else each has draws of its own
 
   def test_problems_share_a_goal_between_temperatures(self):
     problems = problems_of(TASK)
@@ -215,21 +249,22 @@ class RolloutTest(absltest.TestCase):
 
 
 def no_label_twice() -> LogitsProcessor:
-  """Forbids what was read before; its state: the labels read [G, R, V] and how many times it was called."""
+  """Forbids what was read before, but in the last column; its state: the labels read [G, R, V], and its calls."""
 
   def apply(state, logits, labels):
     seen, calls = state
     seen = seen | jax.nn.one_hot(labels, TASK.vocabulary_size, dtype=bool)
-    return (seen, calls + 1), jnp.where(seen, -1e9, logits)
+    return (seen, calls + 1), jnp.where(seen.at[:, -1].set(False), -1e9, logits)
 
-  def init(problems):
+  def init(probabilities, problems):
+    del probabilities
     return jnp.zeros((*problems.goal_chain.shape, TASK.vocabulary_size), bool), jnp.int32(0)
 
   return LogitsProcessor(init, apply)
 
 
 def stateless(change) -> LogitsProcessor:
-  return LogitsProcessor(lambda problems: (), lambda state, logits, labels: (state, change(logits)))
+  return LogitsProcessor(lambda probabilities, problems: (), lambda state, logits, labels: (state, change(logits)))
 
 
 LAST_IS_THREE = (stateless(jnp.zeros_like), stateless(lambda logits: logits.at[..., 3].add(1.0)))
@@ -237,52 +272,248 @@ LAST_IS_THREE = (stateless(jnp.zeros_like), stateless(lambda logits: logits.at[.
 
 class LogitsProcessorTest(absltest.TestCase):
   def test_it_acts_and_its_state_is_carried_between_steps_and_chunks(self):
-    rollout = roll_out(TASK, chunks=(4,), processors=(no_label_twice(),))
+    rollout = roll_out(TASK, chunks=(2, 2), processors=(no_label_twice(),))
     seen, calls = rollout.processors[0]
     self.assertEqual(int(calls), 4)
-    np.testing.assert_array_equal(np.sum(seen, axis=-1), 4)
-    repeats = 0
-    plain = np.asarray(roll_out(TASK).nodes[..., :5])
-    for where in np.ndindex(24, 3):
-      nodes = np.asarray(rollout.nodes[where])
-      nodes = nodes[nodes != PADDING]
-      self.assertLen(set(nodes), len(nodes))
-      repeats += len(plain[where]) - len(set(plain[where]))
-    self.assertGreater(repeats, 20)  # without it labels do come twice
+    numbers = np.sum(seen, axis=-1)
+    np.testing.assert_array_equal(numbers[:, :2], 4)
+    self.assertGreater(np.sum(4 - numbers[:, 2]), 20)  # without it labels do come twice
 
   def test_they_act_in_order(self):
     rollout = roll_out(TASK, temperatures=(0.0,) * 3, chunks=(1,), processors=LAST_IS_THREE)
     np.testing.assert_array_equal(rollout.labels, 3)  # the other way round: all logits 0, so label 0
 
   def test_every_step_has_a_draw_of_its_own(self):
-    rollout = roll_out(TASK, temperatures=(1.0,) * 3, chunks=(1,) * 4, processors=LAST_IS_THREE)
-    distinct = [len(set(nodes[1:])) for nodes in np.asarray(rollout.nodes).reshape(-1, TASK.max_steps)[:, :5]]
+    begin, advance = programs(TASK, LAST_IS_THREE)
+    rollout, labels = begin(jax.random.split(jax.random.key(2), 3)), []
+    for _ in range(4):
+      rollout = advance(jnp.ones(3), rollout, 1)
+      labels.append(np.asarray(rollout.labels).ravel())
+    distinct = [len(set(of_walk)) for of_walk in np.stack(labels, axis=-1).tolist()]
     self.assertGreater(np.mean(np.array(distinct) > 1), 0.9)
 
+  def test_what_is_recorded_is_the_students_own(self):
+    """Not what the processors make of it: at s a legal walk has one move, and is no surer of it."""
+    plain, legal = roll_out(TASK), legal_roll_out(TASK)
+    np.testing.assert_allclose(legal.confidence[..., 1], plain.confidence[..., 1], rtol=1e-6)
+    np.testing.assert_allclose(legal.child_logits[..., 0, :], plain.child_logits[..., 0, :], rtol=1e-5)
+    self.assertFalse(np.array_equal(legal.nodes[..., 1], plain.nodes[..., 1]))
+    self.assertLess(legal.confidence[..., 1].min(), 0.5)
 
-class MeshTest(absltest.TestCase):
+
+def outcome_of(task: StarGraph, nodes: list[int], goal_chain: int) -> tuple[str, int]:
+  """How the walk ends that these nodes begin with, `reached`, `broken` or `cut`; and its length, the last move's node
+  included."""
+  for i in range(1, len(nodes)):
+    if nodes[i] not in brute_force.valid_successors(task, nodes[i - 1]):
+      return "broken", i + 1
+    if nodes[i] == brute_force.goal_of(task, goal_chain):
+      return "reached", i + 1
+  return "cut", len(nodes)
+
+
+def scripted(task: StarGraph, nodes: list[int]) -> Student:
+  """Goes from node to node of `nodes` with certainty, whatever it reads; N stands for a label off the graph."""
+
+  def begin(params, probabilities, problems):
+    of_node = jax.vmap(lambda labels: jnp.append(labels, jnp.argmin(jnp.zeros(task.vocabulary_size).at[labels].set(1))))
+    return of_node(problems.graphs.labels)
+
+  def step(params, labels_of_nodes, labels, index):
+    label = labels_of_nodes[:, jnp.asarray(nodes)[index + 1]]
+    logits = 100 * jax.nn.one_hot(label, task.vocabulary_size)
+    return jnp.broadcast_to(logits[:, None], (*labels.shape, task.vocabulary_size)), labels_of_nodes
+
+  return Student(begin, step, read=None)
+
+
+def same_everywhere(task: StarGraph, of_nodes: np.ndarray) -> Student:
+  """Gives node i the logit `of_nodes`[i], whatever it reads; those of index N to labels off the graph."""
+
+  def begin(params, probabilities, problems):
+    fresh = jnp.full(task.vocabulary_size, jnp.float32(of_nodes[-1]))
+    return jax.vmap(lambda labels: fresh.at[labels].set(jnp.asarray(of_nodes[:-1], jnp.float32)))(
+      problems.graphs.labels
+    )
+
+  def step(params, logits, labels, index):
+    return jnp.broadcast_to(logits[:, None], (*labels.shape, task.vocabulary_size)), logits
+
+  return Student(begin, step, read=None)
+
+
+def walk_with(
+  task: StarGraph, student: Student, *, num_graphs: int, temperature: float = 0.0,
+  processors: tuple[LogitsProcessor, ...] = (),
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+  """One walk of a student without parameters on each of some graphs, [G, W], and the goals, [G]."""
+
+  @jax.jit
+  def walk(key):
+    problem_key, walk_key = jax.random.split(key)
+    problems = decoding.sample_problems(task, problem_key, num_graphs, 1)
+    of_task = (task, student, (), teacher.teacher_probabilities(task), problems)
+    rollout = decoding.begin(*of_task, decoding.column_keys(walk_key, (temperature,)), processors)
+    rollout = decoding.advance(
+      *of_task, jnp.array([temperature]), rollout, num_steps=task.max_steps - 1, processors=processors
+    )
+    return rollout.nodes[:, 0], problems.goal_chain[:, 0]
+
+  return jax.tree.map(np.asarray, walk(jax.random.key(0)))
+
+
+def padded(task: StarGraph, nodes: list[int]) -> list[int]:
+  return nodes + [PADDING] * (task.max_steps - len(nodes))
+
+
+class InvalidMoveTest(parameterized.TestCase):
+  """The walks of students that leap: nodes s = 0, r = 1, chains 2-3 and 4-5; 6 is off the graph."""
+
+  LONG = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=12)
+
+  @parameterized.parameters(
+    ([0, 1, 3], dict(), "to a leaf, from r"),
+    ([0, 1, 0, 1, 5], dict(), "the same after a return"),
+    ([0, 5], dict(), "from s"),
+    ([0, 1, 2, 5], dict(), "into another chain"),
+    ([0, 0], dict(), "s to s"),
+    ([0, 1, 6], dict(), "off the graph"),
+    ([0, 1, 2, 3, 1], dict(goal=1), "back to r and not to s"),
+    ([0, 1, 0], dict(reset_prob=0.0), "a reset that the teacher never makes"),
+    ([0, 1, 2, 0], dict(reset_prob=0.0), "the same in a chain"),
+  )
+  def test_a_walk_ends_at_its_first_invalid_move(self, script, settings, name):
+    """Whatever the student would do next, here to go on as the teacher does; also where it leaps onto the goal."""
+    goal = settings.pop("goal", None)
+    task = dataclasses.replace(self.LONG, **settings)
+    walks, goals = walk_with(task, scripted(task, (script + [0, 1, 2, 3, 0, 1, 4, 5] * 2)[:12]), num_graphs=8)
+    self.assertEqual(set(goals.tolist()), {0, 1})
+    for walk in walks[goals == goal] if goal is not None else walks:
+      self.assertEqual(walk.tolist(), padded(task, script), name)
+
+  def test_a_leap_onto_the_goal_is_broken_and_not_reached(self):
+    """The walk measures say so too; the goal's leaf is 3 or 5."""
+    walks, goals = walk_with(self.LONG, scripted(self.LONG, [0, 1, 3] + [0] * 9), num_graphs=8)
+    leaps_onto_goal = goals == 0
+    self.assertBetween(leaps_onto_goal.sum(), 1, 7)
+    measure = functools.partial(
+      walk_measures.measure_walk, self.LONG, teacher.teacher_probabilities(self.LONG)
+    )  # fmt: skip
+    got = jax.jit(jax.vmap(measure))(jnp.asarray(walks), jnp.asarray(goals))
+    np.testing.assert_array_equal(got.reached, 0)
+    np.testing.assert_array_equal(got.broken, 1)
+    np.testing.assert_array_equal(got.response_length, 2)
+
+  def test_valid_moves_to_the_goal_and_to_the_cut(self):
+    script = [0, 1, 2, 3] + 4 * [0, 1]
+    walks, goals = walk_with(self.LONG, scripted(self.LONG, script), num_graphs=8)
+    for walk, goal in zip(walks, goals, strict=True):
+      self.assertEqual(walk.tolist(), padded(self.LONG, script[:4]) if goal == 0 else script)
+
+
+class LegalMovesTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (0.3, {ROOT: {START, 2, 4}, 2: {START, 3}, 3: {START}}),
+    (0.0, {ROOT: {2, 4}, 2: {3}, 3: {START}}),
+  )
+  def test_no_walk_is_broken_and_the_distribution_is_the_renormalised_one(self, reset_prob, expected_moves):
+    """Of a student that likes invalid moves best; chi-square at every node, at temperature 0.7."""
+    task, temperature = dataclasses.replace(InvalidMoveTest.LONG, reset_prob=reset_prob), 0.7
+    logits = np.array([0.3, 2.5, -0.2, 0.9, 0.4, 1.5, 3.0])
+    student, processors = same_everywhere(task, logits), (decoding.legal_moves(task),)
+    walks, goals = walk_with(task, student, num_graphs=1500, temperature=temperature, processors=processors)
+    moves = collections.defaultdict(collections.Counter)
+    for walk, goal in zip(walks.tolist(), goals, strict=True):
+      outcome, end = outcome_of(task, walk, goal)
+      self.assertNotEqual(outcome, "broken")
+      for before, after in itertools.pairwise(walk[:end]):
+        moves[before][after] += 1
+    for node, allowed in expected_moves.items():
+      self.assertEqual(set(moves[node]), allowed)
+      weights = np.array([np.exp(logits[after] / temperature) for after in moves[node]])
+      counts = np.array(list(moves[node].values()))
+      if len(allowed) > 1:
+        result = scipy.stats.chisquare(counts, counts.sum() * weights / weights.sum())
+        print(f"reset {reset_prob:g}, node {node}: {dict(moves[node])}, p value {result.pvalue:.3f}")
+        self.assertGreater(result.pvalue, SMALLEST_P)
+    without, _ = walk_with(task, student, num_graphs=100, temperature=temperature)
+    self.assertGreater(np.mean(without[:, 4] == PADDING), 0.9)  # as it is, it leaves the graph
+
+
+class ChildLogitsTest(parameterized.TestCase):
+  @parameterized.parameters("float32", "bfloat16")
+  def test_the_child_that_leads_is_the_child_that_is_taken(self, matmul_dtype):
+    """Greedy, at every visit to r. In bfloat16 a second reading of the walk gives other numbers."""
+    task = dataclasses.replace(TASK, num_chains=4, reset_prob=0.0)
+    model = dataclasses.replace(MODEL, num_layers=1, matmul_dtype=matmul_dtype)
+    rollout = legal_roll_out(task, temperatures=(0.0,) * 3, model=model)
+    nodes = np.asarray(rollout.nodes[:, 0])
+    at_root = (nodes[:, :-1] == ROOT) & (nodes[:, 1:] != PADDING)
+    self.assertGreater(at_root.sum(), 40)
+    taken = nodes[:, 1:][at_root] - 2  # chains have one node each
+    np.testing.assert_array_equal(np.argmax(rollout.child_logits[:, 0], axis=-1)[at_root], taken)
+    self.assertGreater(len(set(taken.tolist())), 2)
+
+    student, params = student_functions.functions_of(model, task), random_params(model, task, SEED)
+    probabilities = teacher.teacher_probabilities(task)
+    problems = problems_of(task)
+    read = jax.jit(lambda walks: student.read(params, probabilities, problems, walks))(rollout.nodes)
+    again = np.asarray(student_functions.child_logits(task, problems.graphs, read))[:, 0][at_root]
+    difference = np.abs(again - np.asarray(rollout.child_logits[:, 0])[at_root]).max()
+    print(f"{matmul_dtype}: recorded against read again, max |difference| {difference:.1e}")
+    self.assertEqual(difference > 1e-4, matmul_dtype == "bfloat16")
+
+
+def random_students(mesh, count: int = 4) -> Students:
+  """Students of one layer that differ in the scale of their parameters."""
+  model = dataclasses.replace(MODEL, num_layers=1)
+  scale = np.linspace(0.5, 2, count, dtype=np.float32)
+  base = random_params(model, TASK)
+  params = jax.tree.map(lambda leaf: leaf[None] * scale.reshape((count,) + (1,) * leaf.ndim), base)
+  task_state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), training.task_state(TASK, Training()))
+  keys = jax.random.split(jax.random.key(0), count)
+  state = seeds.place(TrainState(jnp.zeros(count, jnp.int32), params, (), keys, task_state, ()), mesh)
+  return Students(
+    [TASK], model, Training(), list(range(count)), [MaximumLikelihood()], state, np.ones(count, bool), pd.DataFrame()
+  )
+
+
+def mesh_of(num_devices: int):
+  return jax.make_mesh(
+    (num_devices, 1), (seeds.SEED, seeds.DATA), (AxisType.Auto,) * 2, devices=jax.devices()[:num_devices]
+  )
+
+
+@functools.cache
+def evaluated(num_devices: int, temperatures: tuple[float, ...]) -> evaluation.Rollouts:
+  """Legal walks of four students on 8 graphs each, on the host."""
+  mesh = mesh_of(num_devices)
+  with mock.patch.object(evaluation, "STEPS_PER_CHUNK", 4):
+    rollouts = evaluation.roll_out(
+      random_students(mesh), mesh, temperatures=temperatures, num_graphs=8, seed=0,
+      processors=(decoding.legal_moves(teacher.sizes_of(TASK)),),
+    )  # fmt: skip
+  assert len(rollouts.nodes.sharding.device_set) == num_devices
+  return seeds.to_host(rollouts, 4)
+
+
+class EvaluationTest(absltest.TestCase):
   def test_rollouts_on_four_devices_are_those_on_one(self):
-    base = random_params(dataclasses.replace(MODEL, num_layers=1), TASK)
-    scale = np.array([0.5, 1.0, 1.5, 2.0], np.float32)
-    params = jax.tree.map(lambda leaf: leaf[None] * scale.reshape((4,) + (1,) * leaf.ndim), base)
-    students = TrainState(None, params, None, jax.random.split(jax.random.key(0), 4), None)
-    found = []
-    for num_devices in (1, 4):
-      mesh = jax.make_mesh(
-        (num_devices, 1), (seeds.SEED, seeds.DATA), (AxisType.Auto,) * 2, devices=jax.devices()[:num_devices]
-      )
-      with mock.patch.object(evaluation, "STEPS_PER_CHUNK", 4):
-        rollouts = evaluation.roll_out(
-          TASK, dataclasses.replace(MODEL, num_layers=1), seeds.place(students, mesh), mesh,
-          temperatures=(0.0, 1.0), num_graphs=8, seed=0,
-        )  # fmt: skip
-      self.assertLen(rollouts.nodes.sharding.device_set, num_devices)
-      found.append(seeds.to_host(rollouts, 4))
-    self.assertEqual(found[0].nodes.shape, (4, 8, 2, TASK.max_steps))
+    found = [evaluated(num_devices, (0.0, 0.4, 1.0)) for num_devices in (1, 4)]
+    self.assertEqual(found[0].nodes.shape, (4, 8, 3, TASK.max_steps))
+    self.assertEqual(found[0].child_logits.shape, (4, 8, 3, TASK.max_steps - 1, TASK.num_chains))
     jax.tree.map(np.testing.assert_array_equal, found[1], found[0])
     labels = found[0].problems.graphs.labels
     self.assertLen(np.unique(labels.reshape(4, -1), axis=0), 4)  # every student has graphs of its own
     self.assertTrue(np.any(found[0].nodes[..., 9:] != PADDING))  # the last chunk was needed
+
+  def test_draws_at_one_temperature_do_not_depend_on_which_others_are_listed(self):
+    several, alone, twice = (evaluated(4, listed) for listed in ((0.0, 0.4, 1.0), (0.4,), (0.4, 0.4)))
+    np.testing.assert_array_equal(alone.problems.graphs.labels, several.problems.graphs.labels)
+    np.testing.assert_array_equal(alone.nodes[:, :, 0], several.nodes[:, :, 1])
+    np.testing.assert_allclose(alone.confidence[:, :, 0], several.confidence[:, :, 1], rtol=1e-5)
+    np.testing.assert_array_equal(twice.nodes[:, :, 0], alone.nodes[:, :, 0])
+    self.assertFalse(np.array_equal(twice.nodes[:, :, 1], alone.nodes[:, :, 0]))  # equal ones are other draws
 
 
 if __name__ == "__main__":

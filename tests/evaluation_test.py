@@ -1,4 +1,4 @@
-"""What is measured of a student follows from its seed alone, whatever block of seeds it ran in."""
+"""What is measured of a student follows from its seed alone, whatever block of seeds it ran in; and its frames."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
-from loopjax import repetition, runner, seeds, training
+from loopjax import decoding, evaluation, fitness, null_worlds, seeds, teacher, training
+from loopjax.analysis.walks import WalkMeasures
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=6, reset_prob=0.0, explore_prob=1.0)
 MODEL = Transformer(num_layers=1, num_heads=2, width=8)
+MEASURES = list(WalkMeasures._fields)
 
 
 def setUpModule():
@@ -24,31 +26,50 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def measures(seed_numbers: range) -> pd.DataFrame:
-  """Of fresh students: rollouts and teacher's walks on graphs of their own."""
+def measures(seed_numbers: range) -> list[pd.DataFrame]:
+  """Of fresh students: legal walks, walks as they are, and losses along the teacher's walks, on graphs of their own."""
   mesh = seeds.device_mesh()
-  state = runner.initial_states([TASK], MODEL, Training(), seed_numbers, mesh)
-  frames = repetition.evaluate_repetition(
-    TASK, MODEL, state, np.ones(len(seed_numbers), bool), mesh,
-    temperatures=(1.0,), num_graphs=4, walks_per_graph=2, num_lags=1, seed=0,
-  )  # fmt: skip
-  return frames.summary.assign(row=np.array(seed_numbers)[frames.summary["row"]])
+  students = null_worlds.untrained_students(MODEL, [TASK], Training(), seed_numbers, mesh)
+  legal = (decoding.legal_moves(teacher.sizes_of(TASK)),)
+  asked = dict(temperatures=(0.0, 1.0), num_graphs=16, seed=0)
+  frames = [evaluation.evaluate_students(students, mesh, processors=legal, **asked)]
+  frames.append(evaluation.evaluate_students(students, mesh, **asked))
+  frames.append(fitness.evaluate_losses(students, mesh, num_graphs=16, seed=0))
+  return [frame.assign(row=np.array(seed_numbers)[frame["row"]]) for frame in frames]
 
 
 class BlockTest(absltest.TestCase):
   def test_a_seed_has_the_measures_alone_that_it_has_among_others(self):
     whole, alone = measures(seeds.block(5, 3)), measures(seeds.block(7, 1))
-    expected = whole[whole["row"] == 7].reset_index(drop=True)
-    pd.testing.assert_frame_equal(alone, expected, rtol=1e-5)
-    for walks in (repetition.ROLLOUTS, repetition.TEACHER):
-      rows = whole[whole["walks"] == walks].drop(columns=["row", "walks", "temperature"])
-      self.assertLen(rows.drop_duplicates(), 3)  # each has graphs and draws of its own
+    for of_all, of_one in zip(whole, alone, strict=True):
+      expected = of_all[of_all["row"] == 7].reset_index(drop=True)
+      pd.testing.assert_frame_equal(of_one, expected, rtol=1e-5)
+    legal, free, losses = whole
+    of_rows = legal[legal["temperature"] == 1].drop(columns=["row", "temperature"])
+    self.assertLen(of_rows.drop_duplicates(), 3)  # each has graphs and draws of its own
+    self.assertLen(losses.drop(columns=["row"]).drop_duplicates(), 3)
+    for frame in (legal, free):
+      np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, rtol=1e-6)
+    np.testing.assert_array_equal(legal["broken"], 0)
+    self.assertGreater(free["broken"].mean(), 0.5)
 
   def test_the_key_depends_on_student_and_question_and_is_no_step_s(self):
-    students = [training.TrainState(None, None, None, jax.random.key(seed), None) for seed in range(3)]
+    students = [training.TrainState(None, None, None, jax.random.key(seed), None, None) for seed in range(3)]
     keys = [training.evaluation_key(student, seed) for student in students for seed in range(3)]
     keys += [jax.random.fold_in(student.key, step) for student in students for step in range(100)]
     self.assertLen(np.unique([jax.random.key_data(key) for key in keys], axis=0), len(keys))
+
+
+class FrameTest(absltest.TestCase):
+  def test_a_row_per_student_and_temperature_and_nan_where_it_is_not_finite(self):
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    table = WalkMeasures(*(100 * i + values for i in range(len(MEASURES))))
+    frame = evaluation.measures_frame(table, (0.0, 0.7), np.array([True, False, True]))
+    self.assertEqual(frame.columns.tolist(), ["row", "temperature", *MEASURES])
+    self.assertEqual(frame["row"].tolist(), [0, 0, 1, 1, 2, 2])
+    self.assertEqual(frame["temperature"].tolist(), [0.0, 0.7] * 3)
+    for i, name in enumerate(MEASURES):
+      np.testing.assert_array_equal(frame[name], 100 * i + np.array([0, 1, np.nan, np.nan, 4, 5]))
 
 
 if __name__ == "__main__":

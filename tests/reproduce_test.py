@@ -13,7 +13,7 @@ import jax
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from experiments import injected_loops, presets, proposition_one, reproduce, risk_aversion, temporal_errors
+from experiments import binary, injected_loops, presets, proposition_one, reproduce, risk_aversion, temporal_errors
 from loopjax import files
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
@@ -120,6 +120,16 @@ class ReproduceTest(absltest.TestCase):
   def test_claims_have_names_of_their_own(self):
     names = [claim.name for experiment in reproduce.EXPERIMENTS.values() for claim in experiment.claims()]
     self.assertLen(set(names), len(names))
+
+
+class HoldingTest(absltest.TestCase):
+  def test_of_several_processes_the_first_holds_the_folder_for_all(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with binary.holding(folder):
+      with self.assertRaisesRegex(files.Locked, "another process works there"):
+        binary.holding(folder).__enter__()
+      with mock.patch.object(jax, "process_index", return_value=1), binary.holding(folder):
+        pass
 
 
 class BadInputTest(parameterized.TestCase):

@@ -35,16 +35,18 @@ class ResultsTest(parameterized.TestCase):
     self.record, self.table = (self.folder / "results" / f"toy{suffix}" for suffix in (".json", ".parquet"))
     self.side = self.folder / "results" / "toy_by_lag.parquet"
 
-  def run_toy(self, settings: Settings = A, computed: bool = True) -> pd.DataFrame:
-    def compute() -> pd.DataFrame:
+  def run_both(self, settings: Settings = A, computed: bool = True) -> dict[str, pd.DataFrame]:
+    def compute() -> dict[str, pd.DataFrame]:
       self.assertTrue(computed, "ran again")
-      results.write_side_table(self.folder, "toy", settings, "by_lag", rows(settings).head(1))
-      return rows(settings)
+      return {"toy": rows(settings), "toy_by_lag": rows(settings).head(1)}
 
     return results.compute_once(self.folder, "toy", settings, compute)
 
+  def run_toy(self, settings: Settings = A, computed: bool = True) -> pd.DataFrame:
+    return self.run_both(settings, computed)["toy"]
+
   def read_side(self, settings: Settings = A) -> pd.DataFrame:
-    return results.read_side_table(self.folder, "toy", settings, "by_lag")
+    return self.run_both(settings, computed=False)["toy_by_lag"]
 
   def refused(self, message: str, use) -> None:
     with self.assertRaisesRegex(ValueError, message) as caught:
@@ -56,8 +58,9 @@ class ResultsTest(parameterized.TestCase):
     pd.testing.assert_frame_equal(self.run_toy(), expected)
     pd.testing.assert_frame_equal(self.run_toy(computed=False), expected)
     pd.testing.assert_frame_equal(self.read_side(), expected.head(1))
-    self.assertEqual(files.read_identity(self.table), results.identity("toy", config.to_json(A)))
-    self.assertEqual(files.read_identity(self.side), files.read_identity(self.table))
+    expected = results.identity("toy", config.to_json(A)) | {"tables": ["toy", "toy_by_lag"]}
+    self.assertEqual(files.read_identity(self.table), expected)
+    self.assertEqual(files.read_identity(self.side), expected)
 
   def test_ints_for_floats_are_the_same_run(self):
     self.run_toy(Settings(scale=1, sizes=(0, 1)))
@@ -85,6 +88,8 @@ class ResultsTest(parameterized.TestCase):
     self.run_toy()
     rows(A).to_parquet(self.table)
     self.refused(r"toy\.parquet: does not tell which run it is of; remove it", self.run_toy)
+    self.table.unlink()  # as advised
+    self.run_toy()
     rows(A).to_parquet(self.side)
     self.refused(r"toy_by_lag\.parquet: does not tell which run it is of", self.read_side)
 
@@ -100,13 +105,13 @@ class ResultsTest(parameterized.TestCase):
   def test_side_tables_missing_damaged_or_of_another_run_are_one_line(self):
     self.run_toy()
     whole = self.side.read_bytes()
-    advice = r"; without toy\.parquet beside it, both are computed again$"
+    advice = r"; without toy\.parquet, all are computed again$"
     for size in (0, 3, len(whole) // 2, len(whole) - 1):
       self.side.write_bytes(whole[:size])
       self.refused(r"^.*toy_by_lag\.parquet: is not readable Parquet: .*" + advice, self.read_side)
     self.side.unlink()
     self.refused(r"^.*toy_by_lag\.parquet: is not readable Parquet: .*No such file.*" + advice, self.read_side)
-    results.write_side_table(self.folder, "toy", B, "by_lag", rows(B))
+    files.write_parquet(rows(B), self.side, results.identity("toy", config.to_json(B)))
     self.refused(r"toy_by_lag\.parquet holds another run: config\.scale=2\.0 there, 1\.0.*" + advice, self.read_side)
     self.table.unlink()  # as advised
     self.run_toy()

@@ -17,6 +17,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from absl.testing import absltest, parameterized
 from jax.sharding import Mesh
 
@@ -45,7 +46,7 @@ def objective() -> Objective:
     total = jnp.sum((jnp.tanh(batch[:, 0] @ params["w"]) - batch[:, 1]) ** 2)
     return total, jnp.float32(len(batch)), {"calls": extra["calls"] + 1}
 
-  return Objective(lambda key, extra: jax.random.normal(key, (2, 8)), loss)
+  return Objective(lambda key, state, extra: jax.random.normal(key, (2, 8)), loss)
 
 
 def initial(mesh, width: int = 8) -> TrainState:
@@ -53,14 +54,14 @@ def initial(mesh, width: int = 8) -> TrainState:
   opt_state = jax.vmap(training.make_optimizer(TRAINING).init)({"w": w})
   keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
   extra = {"calls": jnp.zeros(NUM_SEEDS, jnp.int32)}
-  return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, extra), mesh)
+  return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, (), extra), mesh)
 
 
 def mesh_of(num_devices: int) -> Mesh:
   return jax.make_mesh((num_devices, 1), (seeds.SEED, seeds.DATA), devices=jax.devices()[:num_devices])
 
 
-def train(folder=None, state=None, run_config=None, config=TRAINING, until=None, mesh=None) -> runner.Students:
+def train(folder=None, state=None, run_config=None, config=TRAINING, until=None, mesh=None) -> runner.Trained:
   mesh = mesh or seeds.device_mesh()
   state = initial(mesh) if state is None else state
   return runner.train(
@@ -268,7 +269,7 @@ class NotFiniteTest(RunnerTest):
     poisoned.params["w"] = poisoned.params["w"].at[1, 2, 3].set(jnp.nan)
     with self.assertLogs(level="WARNING") as logs:
       found = train(state=poisoned)
-    self.assertRegex("".join(logs.output), r"seed row 1 left out: its loss was not finite by step 1$")
+    self.assertRegex("".join(logs.output), r"seed row 1 left out: loss or gradient were not finite by step 1$")
     np.testing.assert_array_equal(found.is_finite, [True, False, True])
     assert_same_bits(found.state, clean.state, rows=np.array([0, 2]))
     self.assertTrue(np.isnan(found.state.params["w"][1]).all())
@@ -284,6 +285,38 @@ class NotFiniteTest(RunnerTest):
     resumed = train(self.folder)
     np.testing.assert_array_equal(resumed.is_finite, [True, False, True])
     self.check_history(resumed.history)
+
+  def test_a_gradient_that_is_not_finite_marks_a_seed(self):
+    """The loss of the one step is finite, and so is that of another seed whose gradient is the same elsewhere."""
+
+    def loss(params, batch, key, extra):
+      total, weight, extra = objective().loss(params, batch, key, extra)
+      return total + 0 * jnp.sqrt(params["w"][0, 0]), weight, extra  # 0 times an infinite slope where w is 0
+
+    start = initial(seeds.device_mesh())
+    start.params["w"] = jnp.abs(start.params["w"]).at[1, 0, 0].set(0)
+    config = Training(**{**TRAINING.__dict__, "num_steps": 1})
+    with self.assertLogs(level="WARNING") as logs:
+      found = runner.train(
+        objective()._replace(loss=loss), config, start, seeds.device_mesh(), num_seeds=NUM_SEEDS
+      )  # fmt: skip
+    self.assertTrue(np.isfinite(found.history["loss"]).all())
+    np.testing.assert_array_equal(np.isfinite(found.history["gradient_norm"]), [True, False, True])
+    np.testing.assert_array_equal(found.is_finite, [True, False, True])
+    self.assertRegex("".join(logs.output), r"seed row 1 left out: loss or gradient were not finite by step 1$")
+
+  def test_loss_gradient_and_parameters_each_mark_a_seed(self):
+    """A gradient may overflow and be clipped to nothing; parameters may overflow at the very last step."""
+    rows, nothing = np.tile(np.arange(4), 2), np.zeros(8)
+    history = pd.DataFrame({"step": np.repeat([1, 3], 4), "row": rows, "loss": nothing, "gradient_norm": nothing})
+    history.loc[0, "loss"], history.loc[5, "gradient_norm"] = np.nan, np.inf
+    params = {"w": jnp.ones((4, 2, 2)).at[2, 1, 0].set(jnp.inf), "b": jnp.ones(4)}
+    with self.assertLogs(level="WARNING") as logs:
+      np.testing.assert_array_equal(runner.finite_rows(history, params, 4), [False, False, False, True])
+    expected = ("loss or gradient were not finite by step 1", "loss or gradient were not finite by step 3")
+    expected += ("its parameters are not finite",)
+    for row, reason in enumerate(expected):
+      self.assertEndsWith(logs.output[row], f"seed row {row} left out: {reason}")
 
 
 class ProgramTest(absltest.TestCase):
@@ -304,7 +337,9 @@ class InitialStatesTest(absltest.TestCase):
     state = runner.initial_states(tasks, model, TRAINING, [7, 8, 9], seeds.device_mesh())
     params = seeds.to_host(state.params, 6)
     keys = seeds.to_host(jax.random.key_data(state.key), 6)
-    np.testing.assert_allclose(seeds.to_host(state.extra.reset_prob, 6), [0.1] * 3 + [0.2] * 3)  # task by task
+    np.testing.assert_allclose(
+      seeds.to_host(state.task.probabilities.reset_prob, 6), [0.1] * 3 + [0.2] * 3
+    )  # task by task
     np.testing.assert_array_equal(state.step, 0)
     for leaf in [*jax.tree.leaves(params), keys]:
       np.testing.assert_array_equal(leaf[:3], leaf[3:])
@@ -313,7 +348,7 @@ class InitialStatesTest(absltest.TestCase):
       self.assertGreater(np.min(np.abs(kernel[i] - kernel[j])), 0)
       self.assertFalse(np.array_equal(keys[i], keys[j]))
     # Row 1 is the student that seed 8 makes by itself.
-    make = lambda key: training.init(tasks[0], model, TRAINING, key, ()).params["head"]["kernel"]
+    make = lambda key: training.init(tasks[0], model, TRAINING, key, (), ()).params["head"]["kernel"]
     np.testing.assert_allclose(kernel[1], jax.jit(make)(jax.random.key(8)), atol=1e-6)
 
 

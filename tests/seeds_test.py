@@ -48,7 +48,9 @@ def mesh_of(num_devices: int):
 def objective() -> Objective:
   """Teacher forcing on rows drawn from a fixed store: the sampler takes longer to compile than the student."""
   store = jax.tree.map(np.asarray, sample_packed(TASK, 32, 1, teacher.stream_length(TASK)))
-  draw = lambda key, extra: jax.tree.map(lambda leaf: jnp.asarray(leaf)[jax.random.randint(key, (), 0, 32)], store)
+  draw = lambda key, state, extra: jax.tree.map(
+    lambda leaf: jnp.asarray(leaf)[jax.random.randint(key, (), 0, 32)], store
+  )
   return training.teacher_forcing(TASK, MODEL, TRAINING)._replace(sample=draw)
 
 
@@ -63,7 +65,7 @@ def small_chunk(state: TrainState, num_steps: jax.Array, data_axis: str | None =
   def loss(params, batch, key, extra):
     return jnp.sum((jnp.tanh(batch[:, 0] @ params["w"]) - batch[:, 1]) ** 2), jnp.float32(len(batch)), extra
 
-  objective = Objective(lambda key, extra: jax.random.normal(key, (2, 8)), loss)
+  objective = Objective(lambda key, state, extra: jax.random.normal(key, (2, 8)), loss)
   return training.run_chunk(objective, TRAINING, state, num_steps, data_axis=data_axis)
 
 
@@ -75,8 +77,8 @@ def students(count: int, *, small: bool = False) -> TrainState:
   params = jax.tree.map(vary, base)
   opt_state = jax.vmap(training.make_optimizer(TRAINING).init)(params)
   keys = jax.random.split(jax.random.key(1), count)
-  extra = jax.tree.map(lambda leaf: jnp.full(count, leaf), teacher.teacher_probabilities(TASK))
-  return TrainState(jnp.zeros(count, jnp.int32), params, opt_state, keys, extra)
+  state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), training.task_state(TASK, TRAINING))
+  return TrainState(jnp.zeros(count, jnp.int32), params, opt_state, keys, state, ())
 
 
 def largest_difference(function, mapped, states: TrainState, count: int) -> float:

@@ -68,6 +68,10 @@ class GridTest(parameterized.TestCase):
     ({"scale": ["x"]}, {}, "scale='x'"),
     ({"scale": [1, 1.0]}, {}, "two points of one config"),
     ({}, {"num_seeds": 0}, "num_seeds=0"),
+    ({}, {"num_seeds": 10**11}, "^first_seed=0 is not allowed: must be 0 to"),
+    ({}, {"num_seeds": 10**6}, "^num_seeds=1000000 .* at most 100000 units, not 500000$"),
+    ({}, {"first_seed": -1}, "^first_seed=-1"),
+    ({"scale": [1e39]}, {}, r"^scale=1e\+39"),
     ({}, {"seeds_per_unit": 0}, "seeds_per_unit=0"),
   )
   def test_points_that_are_no_configs(self, grid, settings, message):

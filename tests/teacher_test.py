@@ -327,7 +327,7 @@ class DistributionTest(parameterized.TestCase):
       measures.append([brute_force.measure_walk(task, [START, *walk], goal) for walk, goal in pairs])
       for name in ("returns", "response_length", "root_loop_share", "distinct_children", "revisits"):
         self.assert_mean([getattr(m, name) for m in measures[-1]], getattr(exact, name), f"{name} of walk {number}")
-      self.assert_mean([m.success for m in measures[-1]], exact.reached, f"reached of walk {number}")
+      self.assert_mean([m.reached for m in measures[-1]], exact.reached, f"reached of walk {number}")
       self.assertGreater(scipy.stats.chisquare(np.bincount(goals[-1], minlength=3)).pvalue, SMALLEST_P)
     table = np.zeros((3, 3))
     np.add.at(table, tuple(goals), 1)

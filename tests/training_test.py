@@ -14,7 +14,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
-from loopjax import decoding, teacher, theory, training
+from loopjax import decoding, student_functions, teacher, theory, training
 from loopjax.star_graph import StarGraph
 from loopjax.training import Objective, Training
 from loopjax.transformer import Transformer
@@ -38,8 +38,8 @@ def tearDownModule():
 
 @functools.cache
 def fresh_state() -> training.TrainState:
-  make = lambda key: training.init(TASK, MODEL, TRAINING, key, teacher.teacher_probabilities(TASK))
-  return jax.jit(make)(jax.random.key(3))
+  task_state = training.task_state(TASK, TRAINING)
+  return jax.jit(lambda key: training.init(TASK, MODEL, TRAINING, key, task_state, ()))(jax.random.key(3))
 
 
 @functools.cache
@@ -104,6 +104,7 @@ class LossTest(absltest.TestCase):
         moves += probability
     floor = entropy / moves
     print(f"loss: {first.loss:.3f} at first, {last.loss:.3f} in the end, the teacher's entropy {floor:.3f}")
+    self.assertAlmostEqual(floor, theory.teacher_loss(TASK), places=6)
     self.assertGreater(float(last.loss), floor - 0.05)
     self.assertLess(float(last.loss), floor + 0.3 * (float(first.loss) - floor))
 
@@ -134,10 +135,10 @@ class OptimizerTest(parameterized.TestCase):
     """Without gradients AdamW only decays: matrices by 1 - rate x decay each step, norm scales not at all."""
     config = Training(num_steps=100, learning_rate=0.01, warmup_steps=10, weight_decay=0.5)
     loss = lambda params, batch, key, extra: (0.0 * sum(map(jnp.sum, jax.tree.leaves(params))), jnp.float32(1), extra)
-    objective = Objective(sample=lambda key, extra: jnp.zeros(()), loss=loss)
+    objective = Objective(sample=lambda key, state, extra: jnp.zeros(()), loss=loss)
     params = random_params(MODEL, TASK)
     optimizer = training.make_optimizer(config)
-    state = training.TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.key(0), ())
+    state = training.TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.key(0), (), ())
     state, _ = jax.jit(lambda state: training.run_chunk(objective, config, state, 20))(state)
 
     rates = [0.01 * i / 10 for i in range(10)] + [0.005 * (1 + math.cos(math.pi * i / 90)) for i in range(10)]
@@ -156,9 +157,9 @@ class OptimizerTest(parameterized.TestCase):
       return jnp.sum(batch) * jnp.dot(slope, params["w"]), 4.0 * jnp.sum(batch), extra
 
     params = {"w": jnp.array([1.0, 2.0])}
-    objective = Objective(lambda key, extra: jnp.float32(1), loss)
+    objective = Objective(lambda key, state, extra: jnp.float32(1), loss)
     state = training.TrainState(
-      jnp.int32(0), params, training.make_optimizer(config).init(params), jax.random.key(0), ()
+      jnp.int32(0), params, training.make_optimizer(config).init(params), jax.random.key(0), (), ()
     )
     state, metrics = training.train_step(objective, config, state)
     self.assertAlmostEqual(float(metrics.loss), -20 / 4, places=5)
@@ -200,10 +201,10 @@ class DataAxisTest(absltest.TestCase):
     def loss(params, batch, key, extra):
       return params["w"] * jnp.sum(batch), jnp.float32(1), batch  # the batch is seen through the extra state
 
-    objective = Objective(lambda key, extra: jax.random.uniform(key, (3,)), loss)
+    objective = Objective(lambda key, state, extra: jax.random.uniform(key, (3,)), loss)
     params = {"w": jnp.ones(())}
     optimizer = training.make_optimizer(config).init(params)
-    state = training.TrainState(jnp.int32(4), params, optimizer, jax.random.key(0), jnp.zeros((8, 3)))
+    state = training.TrainState(jnp.int32(4), params, optimizer, jax.random.key(0), (), jnp.zeros((8, 3)))
     step = lambda data_axis: lambda state: training.train_step(objective, config, state, data_axis=data_axis)[0].extra
     expected = step(None)(state)
     replicated = PartitionSpec()
@@ -216,16 +217,20 @@ class DataAxisTest(absltest.TestCase):
     self.assertLen(np.unique([expected, after]), 48)  # and none again at the next step
 
 
+@functools.cache
+def jitted_histogram(task: StarGraph, config: Training):
+  """Of a key and a task's state, over 4000 rows."""
+  return jax.jit(lambda key, state: training.position_histogram(task, config, key, state, rows=4000))
+
+
 class PositionHistogramTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_unpacked_rows_give_the_exact_survival_shares(self, goal_hidden):
     task = dataclasses.replace(TASK, chain_length=2, goal_hidden=goal_hidden)
     streams, rows = 4, 1000
     config = Training(streams_per_row=streams, packed=False)
-    objective = training.teacher_forcing(task, MODEL, config)
-    histogram = jax.jit(
-      lambda key: training.position_histogram(task, objective, key, teacher.teacher_probabilities(task), rows)
-    )(jax.random.key(0))
+    state = training.task_state(task, config)
+    histogram = jax.jit(lambda key: training.position_histogram(task, config, key, state, rows=rows))(jax.random.key(0))
     self.assertEqual(histogram.shape, (task.max_steps - 1,))
     self.assertAlmostEqual(float(jnp.sum(histogram)), 1, places=5)
 
@@ -240,6 +245,26 @@ class PositionHistogramTest(parameterized.TestCase):
     print(f"position histogram: largest deviation {deviation.max():.1f} standard errors of at most {error.max():.4f}")
     self.assertLess(deviation.max(), 4)
     self.assertGreater(np.ptp(share), 20 * error.max())
+
+  @parameterized.parameters(dict(reset_prob=0.0, explore_prob=1.0), dict(explore_prob=0.7))
+  def test_packed_rows_give_the_exact_survival_shares_too(self, **settings):
+    """Within 3% at every tenth of the walk; without the weights of positions the last ones are shown half as often."""
+    task = StarGraph(num_chains=5, chain_length=3, max_steps=64, **settings)
+    config = Training(streams_per_row=16)
+    histogram = jitted_histogram(teacher.sizes_of(task), config)
+    state = training.task_state(task, config)
+    packed = np.asarray(histogram(jax.random.key(0), state), np.float64)
+    unweighted = np.asarray(histogram(jax.random.key(0), state._replace(position_weights=jnp.ones(63))), np.float64)
+    shown = 1 - np.cumsum(theory.walk_lengths(task))[1:-1]  # P(more than j + 1 nodes)
+    exact = shown / shown.sum()
+
+    tenths = np.array_split(np.arange(63), 10)
+    ratios, old_ratios = ([found[t].sum() / exact[t].sum() for t in tenths] for found in (packed, unweighted))
+    late = [found[40:].sum() for found in (exact, packed, unweighted)]
+    print(f"from position 40 on: exact {late[0]:.4f}, packed {late[1]:.4f}, without weights {late[2]:.4f}")
+    print(f"by tenth, over the exact: {np.round(ratios, 3)}, without weights {np.round(old_ratios, 3)}")
+    np.testing.assert_allclose(ratios, 1, atol=0.03)
+    self.assertLess(old_ratios[-1], 0.5)
 
 
 class PackingTest(absltest.TestCase):
@@ -263,7 +288,7 @@ class ExportTest(parameterized.TestCase):
   """Lowering for machines that are not here; shapes alone, nothing is allocated."""
 
   def abstract_state(self, task, model, config):
-    make = lambda key: training.init(task, model, config, key, teacher.teacher_probabilities(task))
+    make = lambda key: training.init(task, model, config, key, training.task_state(task, config), ())
     return jax.eval_shape(make, jax.random.key(0))
 
   def export(self, function, platform, *arguments):
@@ -292,36 +317,51 @@ class ExportTest(parameterized.TestCase):
     def roll_out(params, data):
       problem_key, walk_key = jax.random.split(jax.random.wrap_key_data(data))
       problems = decoding.sample_problems(task, problem_key, 4, 2)
-      rollout = decoding.begin(task, model, params, problems, walk_key)
-      rollout = decoding.advance(task, model, params, problems, jnp.array([[0.0, 1.0]]), rollout, num_steps=16)
-      return rollout.nodes
+      probabilities = teacher.teacher_probabilities(task)
+      of_task = (task, student_functions.functions_of(model, task), params, probabilities, problems)
+      rollout = decoding.begin(*of_task, decoding.column_keys(walk_key, (0.0, 1.0)))
+      return decoding.advance(*of_task, jnp.array([0.0, 1.0]), rollout, num_steps=16).nodes
 
     exported = self.export(roll_out, platform, state.params, data)
     self.assertEqual(exported.out_avals[0].shape, (4, 2, task.max_steps))
 
 
+@functools.cache
+def jitted_injected_positions(config: Training):
+  """Of a key and a task's state, over 4096 streams of child loops."""
+  task = dataclasses.replace(teacher.sizes_of(TASK), injected_kind="child")
+  return jax.jit(lambda key, state: training.injected_positions(task, config, key, state, rows=4096))
+
+
 class InjectedPositionsTest(parameterized.TestCase):
-  @parameterized.parameters(0.0, 0.2, 1.0)
-  def test_one_walk_a_row_against_exact_lengths(self, share):
-    """Every walk counts but its last node: an injected one has max_steps, a teacher's as many as theory says."""
+  @parameterized.product(share=(0.0, 0.2, 1.0), packed=(True, False))
+  def test_against_exact_lengths(self, share, packed):
+    """Every walk counts but its last node: an injected one has max_steps, a teacher's as many as theory says.
+
+    Packed or not: what the end of a stream cuts of loops, which are the longest walks, their weights make up for.
+    """
     task = dataclasses.replace(TASK, injected_share=share, injected_kind="child")
-    config = dataclasses.replace(TRAINING, packed=False)
-    measure = functools.partial(training.injected_positions, task, config, num_streams=4096)
-    found = jax.jit(measure)(jax.random.key(0), teacher.teacher_probabilities(task))
+    config = dataclasses.replace(TRAINING, packed=packed)
+    found = jitted_injected_positions(config)(jax.random.key(0), training.task_state(task, config))
     clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1
     want = share * (task.max_steps - 1) / (share * (task.max_steps - 1) + (1 - share) * clean)
-    self.assertAlmostEqual(float(found), want, delta=4 / math.sqrt(4096))  # a share of at most 4,096 draws
+    print(f"share {share}, packed {packed}: {found:.4f} of the positions, exact {want:.4f}")
+    self.assertAlmostEqual(float(found), want, delta=4 * 0.5 / math.sqrt(4096) if 0 < share < 1 else 1e-6)
 
-  def test_packed_streams_cut_long_walks(self):
-    """So that loops take less than their part: a stream of 16 holds two of them at most."""
-    task = dataclasses.replace(TASK, injected_share=0.2)
-    shares = [
-      float(jax.jit(functools.partial(training.injected_positions, task, config, num_streams=4096))(
-        jax.random.key(0), teacher.teacher_probabilities(task)
-      ))
-      for config in (TRAINING, dataclasses.replace(TRAINING, packed=False))
-    ]  # fmt: skip
-    self.assertBetween(shares[0], 0.2, shares[1])
+  def test_without_weights_packed_streams_show_loops_too_seldom(self):
+    """The longest walks are those that the end of a stream cuts: so it was before the weights. 1% of G(5,3)'s walks."""
+    task = StarGraph(5, 3, max_steps=64, explore_prob=0.7, injected_share=0.01)
+    config = Training()
+    measure = jax.jit(
+      lambda key, state: training.injected_positions(teacher.sizes_of(task), config, key, state, rows=60_000)
+    )
+    state, key = training.task_state(task, config), jax.random.key(0)
+    found, old = (float(measure(key, of)) for of in (state, state._replace(position_weights=jnp.ones(63))))
+    clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1
+    exact = 0.01 * 63 / (0.01 * 63 + 0.99 * clean)
+    print(f"1% injected walks: exact {exact:.4f} of the positions, packed {found:.4f}, without weights {old:.4f}")
+    self.assertAlmostEqual(found / exact, 1, delta=0.15)
+    self.assertLess(old / exact, 0.85)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ def mean_statistics(task, weighted_measures):
   measures = np.array([m[:6] for m, _ in weighted_measures], float)
   weights = np.array([w for _, w in weighted_measures])
   weights = weights / weights.sum()
-  success, loops, length = measures[:, 0], measures[:, 1], measures[:, 2]
+  success, returns, length = measures[:, 0], measures[:, 1], measures[:, 2]
   reached = weights @ success
-  given = [(weights * success) @ x / reached if reached > 0 else np.nan for x in (length, loops)]
+  given = [(weights * success) @ x / reached if reached > 0 else np.nan for x in (length, returns)]
   return theory.WalkStatistics(*(weights @ measures), *given)
 
 

@@ -80,46 +80,69 @@ class WalksTest(parameterized.TestCase):
     rows = [kind(task, goal_chain, rng) for goal_chain in goals]
     got = measure(task, rows, goals)
     want = [brute_force.measure_walk(task, row, goal_chain) for row, goal_chain in zip(rows, goals, strict=True)]
-    success = np.array([m.success for m in want])
-    np.testing.assert_array_equal(got.reached, success)
-    np.testing.assert_array_equal(got.accuracy_ignoring_validity, [m.reached for m in want])
-    lengths = np.array([m.response_length for m in want])
-    np.testing.assert_array_equal(got.successful_length, np.where(success, lengths, np.nan))
-    for name in ("response_length", "returns", "root_loops", "invalid_moves", "distinct_children", "revisits"):
+    reached, lengths = np.array([m.reached for m in want]), np.array([m.response_length for m in want])
+    np.testing.assert_array_equal(got.successful_length, np.where(reached, lengths, np.nan))
+    names = ("reached", "broken", "response_length", "returns", "root_loops", "distinct_children", "revisits")
+    for name in names:
       np.testing.assert_array_equal(getattr(got, name), [getattr(m, name) for m in want], err_msg=name)
     np.testing.assert_allclose(got.root_loop_share, [m.root_loop_share for m in want], rtol=1e-6)
     self.assertTrue(all(field.dtype == np.float32 for field in got))
-    if kind is not teacher_walk:  # all that can happen does
-      self.assertGreater(len(set(got.invalid_moves.tolist())), 2)
-      self.assertTrue((got.accuracy_ignoring_validity > got.reached).any())
+    np.testing.assert_array_equal(got.reached + got.broken + got.cut, 1)
+    if kind is teacher_walk:
+      self.assertEqual(got.broken.max(), 0)
+    else:  # all that can happen does
+      ends_at_goal = np.array([row[-1] == brute_force.goal_of(task, g) for row, g in zip(rows, goals, strict=True)])
+      self.assertTrue((ends_at_goal & (got.broken == 1)).any())
+      self.assertGreater(len(set(lengths[got.broken == 1].tolist())), 2)
+      self.assertGreater((got.cut == 1).sum(), 0)
+    if kind is not random_nodes:
+      self.assertGreater((got.reached == 1).sum(), 100)
 
   def test_by_hand(self):
-    """Goal's leaf 3; s r s r s covers five nodes with two windows, s r s three; node 10 is off the graph."""
+    """Goal's leaf 3; s r s r s covers five nodes with two windows, s r s three; node 10 is off the graph.
+
+    The last three are broken: off the graph, by a leap onto the goal, and by s -> s at once.
+    """
     task = make_task()
     rows = [
       [0, 1, 0, 1, 0, 1, 2, 3],
       [0, 1, 4, 0, 1, 0, 1, 4, 5, 0, 1, 2, 3],
-      [0, 1, 10, 0, 1, 0, 0, 3],
       [0],
+      [0, 1, 10, 0, 1, 0, 0, 3],
+      [0, 1, 4, 0, 1, 0, 1, 3],
+      [0, 0, 1, 2, 3],
     ]
-    got = measure(task, rows, [0] * 4)
-    self.assertEqual(got.reached.tolist(), [1, 1, 0, 0])
-    self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1, 1, 1, 0])
-    self.assertEqual(got.response_length.tolist(), [8, 13, 8, 1])
-    self.assertEqual(got.returns.tolist(), [2, 3, 3, 0])
-    self.assertEqual(got.root_loops.tolist(), [2, 1, 1, 0])
-    np.testing.assert_allclose(got.root_loop_share, [5 / 8, 3 / 13, 3 / 8, 0], rtol=1e-6)
-    self.assertEqual(got.invalid_moves.tolist(), [0, 0, 4, 0])  # r -> 10, 10 -> s, s -> s, s -> leaf
-    self.assertEqual(got.distinct_children.tolist(), [1, 2, 0, 0])
-    self.assertEqual(got.revisits.tolist(), [0, 1, 0, 0])
+    got = measure(task, rows, [0] * 6)
+    self.assertEqual(got.reached.tolist(), [1, 1, 0, 0, 0, 0])
+    self.assertEqual(got.broken.tolist(), [0, 0, 0, 1, 1, 1])
+    self.assertEqual(got.cut.tolist(), [0, 0, 1, 0, 0, 0])
+    self.assertEqual(got.response_length.tolist(), [8, 13, 1, 2, 7, 1])
+    self.assertEqual(got.successful_length.tolist()[:2], [8, 13])
+    self.assertTrue(np.isnan(got.successful_length[2:]).all())
+    self.assertEqual(got.returns.tolist(), [2, 3, 0, 0, 2, 0])
+    self.assertEqual(got.root_loops.tolist(), [2, 1, 0, 0, 1, 0])
+    np.testing.assert_allclose(got.root_loop_share, [5 / 8, 3 / 13, 0, 0, 3 / 7, 0], rtol=1e-6)
+    self.assertEqual(got.distinct_children.tolist(), [1, 2, 0, 0, 1, 0])
+    self.assertEqual(got.revisits.tolist(), [0, 1, 0, 0, 0, 0])
+
+  def test_what_follows_an_invalid_move_changes_nothing(self):
+    """Also where all of it is as the rules allow, and where it enters children."""
+    task, rng = make_task(), random.Random(1)
+    begun = [[0, 1, 4, 0, 1, 3], [0, 1, 0, 1, 10], [0, 1, 2, 5], [0, 2]]
+    alone = measure(task, begun, [1] * 4)
+    for _ in range(20):
+      goes_on = [ended(task, walk + brute_force.sample_walk(task, 1, rng)[: WALK - len(walk)], 1) for walk in begun]
+      for name, values in measure(task, goes_on, [1] * 4)._asdict().items():
+        np.testing.assert_array_equal(values, getattr(alone, name), err_msg=name)
 
   def test_a_reset_that_the_teacher_never_makes_is_invalid(self):
     row = [0, 1, 0, 1, 4, 5, 0, 1, 2, 3]  # a reset at r, one at a leaf
-    for reset_prob, invalid in ((0.3, 0), (0.0, 1)):
+    for reset_prob, broken, length, returns in ((0.3, 0, 10, 2), (0.0, 1, 2, 0)):
       got = measure(make_task(reset_prob=reset_prob), [row], [0])
-      self.assertEqual(got.invalid_moves.tolist(), [invalid])
-      self.assertEqual(got.reached.tolist(), [1 - invalid])
-      self.assertEqual(got.accuracy_ignoring_validity.tolist(), [1])
+      self.assertEqual(got.broken.tolist(), [broken])
+      self.assertEqual(got.reached.tolist(), [1 - broken])
+      self.assertEqual(got.response_length.tolist(), [length])
+      self.assertEqual(got.returns.tolist(), [returns])
 
   def test_root_loop_starts(self):
     walk = jnp.array([START, ROOT, START, ROOT, START, ROOT, 2, START, START, ROOT, START])
@@ -146,8 +169,8 @@ class WalksTest(parameterized.TestCase):
         difference = abs(np.mean(values) - getattr(exact, field.name))
         self.assertLessEqual(difference, TOLERANCE * error + 1e-6, f"{field.name}: {np.mean(values)} +- {error}")
     self.assertEqual(np.isfinite(got.successful_length).sum(), got.reached.sum())
-    self.assertEqual(got.invalid_moves.max(), 0)
-    np.testing.assert_array_equal(got.reached, got.accuracy_ignoring_validity)
+    self.assertEqual(got.broken.max(), 0)
+    np.testing.assert_array_equal(got.reached + got.cut, 1)
 
 
 if __name__ == "__main__":

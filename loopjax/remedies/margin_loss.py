@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from loopjax import encoding, star_graph, teacher, training, transformer
-from loopjax.config import require
+from loopjax.config import check_fields, require
 from loopjax.star_graph import ROOT, StarGraph
 from loopjax.training import Objective, TaskState, Training
 from loopjax.transformer import Transformer
@@ -44,6 +44,7 @@ class MarginLoss:
   margin: float = 0.5
 
   def __post_init__(self) -> None:
+    check_fields(self, "objective")
     for name in ("margin_weight", "margin"):
       require(getattr(self, name) >= 0, f"objective.{name}", getattr(self, name), "at least 0")
 

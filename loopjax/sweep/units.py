@@ -9,15 +9,17 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopjax import config as configs
-from loopjax import results
+from loopjax import results, seeds
 from loopjax.config import environment_number, require
 from loopjax.teacher import TeacherProbabilities
 
+MOST_UNITS = 100_000  # each has a folder
 SEED_FIELDS = ("first_seed", "num_seeds")
 _ARRAY = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "STEP", "COUNT"))
 _TRACED = {*TeacherProbabilities._fields, "first_seed"}  # values in one compiled program, like keys
@@ -98,9 +100,11 @@ def make_units(
   Raises:
     ValueError: a point of the grid is no valid config, or the same as another.
   """
-  require(num_seeds >= 1, "num_seeds", num_seeds, "at least 1")
   require(seeds_per_unit >= 1, "seeds_per_unit", seeds_per_unit, "at least 1")
-  end = first_seed + num_seeds
+  end = seeds.block(first_seed, num_seeds).stop
+  num_units = math.prod(map(len, grid.values())) * -(-num_seeds // seeds_per_unit)
+  few = f"so few that there are at most {MOST_UNITS} units, not {num_units}"
+  require(num_units <= MOST_UNITS, "num_seeds", num_seeds, few)
   blocks = [(first, min(seeds_per_unit, end - first)) for first in range(first_seed, end, seeds_per_unit)]
   units = []
   for values in itertools.product(*grid.values()):
