@@ -19,7 +19,7 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax import decoding, repetition, seeds, student_functions, teacher, training
-from loopjax.null_worlds import Law
+from loopjax.null_worlds import Law, Lawful, law_parameters
 from loopjax.star_graph import StarGraph
 from loopjax.student_functions import Problems
 from loopjax.students import Students
@@ -62,7 +62,7 @@ def evaluate_losses(students: Students, mesh: Mesh, *, num_graphs: int, seed: in
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _measuring(task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, seed: int) -> jax.stages.Wrapped:
   own = student_functions.functions_of(model, task)
-  learners = {name: student_functions.functions_of(law, task) for name, law in LEARNERS.items()}
+  learner = student_functions.functions_of(Lawful(), task)
 
   def one(student: TrainState) -> dict[str, jax.Array]:
     key = jax.random.fold_in(training.evaluation_key(student, seed), _OF_LOSSES)
@@ -71,11 +71,10 @@ def _measuring(task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, seed: i
     probabilities = student.task.probabilities
     walks = repetition.teacher_walks(task, probabilities, walk_key, problems.goal_chain)
     loss = mean_loss(task, problems, walks, own.read(student.params, probabilities, problems, walks))
-    above = {
-      f"loss_above_{name}": loss
-      - mean_loss(task, problems, walks, learner.read(tie_key, probabilities, problems, walks))
-      for name, learner in learners.items()
-    }
-    return {"loss": loss, **above}
+    losses = {"loss": loss}
+    for name, law in LEARNERS.items():
+      logits = learner.read(law_parameters(law, tie_key), probabilities, problems, walks)
+      losses[f"loss_above_{name}"] = loss - mean_loss(task, problems, walks, logits)
+    return losses
 
   return seeds.map_seeds(one, mesh, brief=seeds.is_brief(num_graphs * WALKS_PER_GRAPH * task.max_steps))

@@ -73,10 +73,32 @@ WORLDS: dict[str, Law | None] = {
 """The worlds by name; None is the network as it is initialised."""
 
 
+class LawParameters(NamedTuple):
+  """A law as a student's parameters, traced: one compiled program serves all laws. All scalars; `key` is of its errors."""
+
+  key: jax.Array
+  is_memoryless: jax.Array
+  is_standing: jax.Array
+  error_size: jax.Array
+  loop_posterior: jax.Array
+
+
+def law_parameters(law: Law, key: jax.Array) -> LawParameters:
+  """The parameters of a student that follows the law."""
+  is_memoryless, is_standing = jnp.array(law.learner == "memoryless"), jnp.array(law.errors == "standing")
+  return LawParameters(key, is_memoryless, is_standing, jnp.float32(law.error_size), jnp.array(law.loop_posterior))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lawful:
+  """The model of students whose parameters are a law: it stands where a network's `Transformer` stands."""
+
+
 class _LawState(NamedTuple):
   """What a law keeps of walks: the problems, and of each walk, [G, R]:
 
   Attributes:
+    law: the student's parameters.
     graphs: fields [G, ...].
     goal_chain: [G, R].
     probabilities: the teacher's.
@@ -86,6 +108,7 @@ class _LawState(NamedTuple):
     graph_keys: [G], a key of the graph.
   """
 
+  law: LawParameters
   graphs: Graph
   goal_chain: jax.Array
   probabilities: TeacherProbabilities
@@ -95,17 +118,20 @@ class _LawState(NamedTuple):
   graph_keys: jax.Array
 
 
-def _begin(task: StarGraph, key: jax.Array, probabilities: TeacherProbabilities, problems: Problems) -> _LawState:
+def _begin(
+  task: StarGraph, law: LawParameters, probabilities: TeacherProbabilities, problems: Problems
+) -> _LawState:
   shape = problems.goal_chain.shape
 
   def graph_key(labels: jax.Array) -> jax.Array:
-    return jax.lax.fori_loop(0, task.num_nodes, lambda i, k: jax.random.fold_in(k, labels[i]), key)
+    return jax.lax.fori_loop(0, task.num_nodes, lambda i, k: jax.random.fold_in(k, labels[i]), law.key)
 
   graph_keys = jax.vmap(graph_key)(problems.graphs.labels)
   walk_keys = jax.vmap(lambda k, goals: jax.vmap(functools.partial(jax.random.fold_in, k))(goals))(
     graph_keys, problems.goal_chain
   )
   return _LawState(
+    law,
     *problems,
     probabilities=probabilities,
     visited=jnp.zeros((*shape, task.num_chains), bool),
@@ -122,20 +148,15 @@ def _loop_posterior(probabilities: TeacherProbabilities, cycles: jax.Array) -> j
   return jnp.where((cycles < 0) | (share == 0), 0.0, share / (share + by_teacher))
 
 
-def _at_root(law: Law, task: StarGraph, state: _LawState) -> tuple[jax.Array, jax.Array]:
+def _at_root(task: StarGraph, state: _LawState) -> tuple[jax.Array, jax.Array]:
   """Log-probabilities of the reset [G, R] and of the children [G, R, C], errors added, not normalised."""
-  reset, n = state.probabilities.reset_prob, task.num_chains
-  if law.learner == "memoryless":
-    children = jnp.full(state.visited.shape, (1 - reset) / n)
-  else:
-    of_walk = functools.partial(teacher.child_probabilities, task, state.probabilities)
-    children = jax.vmap(jax.vmap(of_walk))(state.goal_chain, state.visited)
-  if law.loop_posterior:
-    is_loop = _loop_posterior(state.probabilities, state.cycles)
-    reset = is_loop + (1 - is_loop) * reset
-    children = (1 - is_loop[..., None]) * children
-  reset = jnp.broadcast_to(reset, state.cycles.shape)
-  keys = state.graph_keys[:, None] if law.errors == "standing" else state.walk_keys
+  law, reset, n = state.law, state.probabilities.reset_prob, task.num_chains
+  of_walk = functools.partial(teacher.child_probabilities, task, state.probabilities)
+  of_teacher = jax.vmap(jax.vmap(of_walk))(state.goal_chain, state.visited)
+  children = jnp.where(law.is_memoryless, (1 - reset) / n, of_teacher)
+  is_loop = jnp.where(law.loop_posterior, _loop_posterior(state.probabilities, state.cycles), 0.0)
+  reset, children = is_loop + (1 - is_loop) * reset, (1 - is_loop[..., None]) * children
+  keys = jnp.where(law.is_standing, state.graph_keys[:, None], state.walk_keys)
   errors = law.error_size * jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (n,))))(keys)
   return jnp.log(jnp.maximum(reset, NEVER)), jnp.log(jnp.maximum(children, NEVER)) + errors
 
@@ -151,42 +172,43 @@ def _follow(task: StarGraph, state: _LawState, nodes: jax.Array, index: jax.Arra
   )
 
 
-def _next_log_probabilities(law: Law, task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
+def _next_log_probabilities(task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
   """Log-probabilities of the next node, [G, R, N], where the walks stand at `nodes`."""
   of_node = functools.partial(teacher.next_node_probabilities, task, state.probabilities)
   elsewhere = jax.vmap(jax.vmap(of_node))(state.goal_chain, nodes, state.visited)
-  reset, children = _at_root(law, task, state)
+  reset, children = _at_root(task, state)
   at_root = jnp.full(elsewhere.shape, jnp.log(NEVER)).at[..., START].set(reset)
   at_root = at_root.at[..., star_graph.children(task)].set(children)
   return jnp.where((nodes == ROOT)[..., None], at_root, jnp.log(jnp.maximum(elsewhere, NEVER)))
 
 
-def _logits(law: Law, task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
+def _logits(task: StarGraph, state: _LawState, nodes: jax.Array) -> jax.Array:
   """As `_next_log_probabilities`, over labels, [G, R, V]."""
-  over_nodes = _next_log_probabilities(law, task, state, nodes)
+  over_nodes = _next_log_probabilities(task, state, nodes)
   over_labels = jnp.full((*nodes.shape, task.vocabulary_size), jnp.log(NEVER))
   return jax.vmap(lambda to, labels, values: to.at[:, labels].set(values))(over_labels, state.graphs.labels, over_nodes)
 
 
 @student_functions.functions_of.register
-def _functions(law: Law, task: StarGraph) -> Student:
-  """The law's functions; its parameters are a key, that of its errors."""
+def _functions(model: Lawful, task: StarGraph) -> Student:
+  """The functions of students whose parameters are `LawParameters`."""
+  del model
   begin = functools.partial(_begin, task)
 
   def answer(state: _LawState, nodes: jax.Array, index: jax.Array) -> tuple[_LawState, jax.Array]:
     state = _follow(task, state, nodes, index)
-    return state, _logits(law, task, state, jnp.clip(nodes, 0, task.num_nodes - 1))
+    return state, _logits(task, state, jnp.clip(nodes, 0, task.num_nodes - 1))
 
-  def step(key: Any, state: _LawState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _LawState]:
-    del key
+  def step(law: Any, state: _LawState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _LawState]:
+    del law
     nodes = jax.vmap(functools.partial(encoding.nodes_of_labels, task))(state.graphs, labels)
     state, logits = answer(state, nodes, index)
     return logits, state
 
-  def read(key: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:
+  def read(law: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:
     places = jnp.arange(task.max_steps - 1)
     nodes = jnp.moveaxis(walks[..., :-1], -1, 0)
-    state = begin(key, probabilities, problems)
+    state = begin(law, probabilities, problems)
     _, logits = jax.lax.scan(lambda state, here: answer(state, *here), state, (nodes, places))
     return jnp.moveaxis(logits, 0, 2)
 
@@ -203,8 +225,9 @@ def law_students(
   keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.asarray(numbers))
   steps = jnp.zeros(len(numbers), jnp.int32)
   task_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  state = seeds.place(TrainState(steps, keys[:, 0], (), keys[:, 1], task_states, ()), mesh)
-  return _known(law, tasks, config, seed_numbers, state)
+  params = jax.vmap(functools.partial(law_parameters, law))(keys[:, 0])
+  state = seeds.place(TrainState(steps, params, (), keys[:, 1], task_states, ()), mesh)
+  return _known(Lawful(), tasks, config, seed_numbers, state)
 
 
 def untrained_students(
@@ -219,10 +242,11 @@ def untrained_students(
 
 
 def _known(
-  model: Law | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], state: TrainState
+  model: Lawful | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], state: TrainState
 ) -> Students:
   num_students = len(tasks) * len(seed_numbers)
-  history = pd.DataFrame(columns=["step", "row", "loss", "gradient_norm", "trained_positions"], dtype=float)
+  columns = {"step": int, "row": int, "loss": float, "gradient_norm": float, "trained_positions": float}
+  history = pd.DataFrame(columns=list(columns)).astype(columns)
   objectives: list[ObjectiveConfig] = [MaximumLikelihood()] * len(tasks)
   is_finite = np.ones(num_students, bool)
   return Students(list(tasks), model, config, list(seed_numbers), objectives, state, is_finite, history)

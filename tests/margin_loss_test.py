@@ -13,8 +13,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from loopjax import encoding, teacher, training
 from loopjax.remedies import margin_loss
+from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training
+from loopjax.training import MaximumLikelihood, ObjectiveConfig, Training
 from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params, sample_packed
@@ -94,8 +95,8 @@ class PenaltyTest(parameterized.TestCase):
 
 @functools.cache
 def jitted_step(name: str, on_devices: bool = False):
-  objectives = {"margin": margin_loss.margin_loss, "likelihood": training.teacher_forcing}
-  objective = objectives[name](SHORT, MODEL, TRAINING)
+  config: ObjectiveConfig = {"margin": MarginLoss(), "likelihood": MaximumLikelihood()}[name]
+  objective = config.build(SHORT, MODEL, TRAINING)
   if not on_devices:
     return jax.jit(lambda state: training.train_step(objective, TRAINING, state))
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
@@ -104,31 +105,29 @@ def jitted_step(name: str, on_devices: bool = False):
   return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False))
 
 
-def initial(extra) -> training.TrainState:
+def initial(config: ObjectiveConfig) -> training.TrainState:
   params = random_params(MODEL, SHORT)
   opt_state = training.make_optimizer(TRAINING).init(params)
-  return training.TrainState(jnp.int32(0), params, opt_state, jax.random.key(3), extra)
+  carried = training.task_state(SHORT, TRAINING), config.extra()
+  return training.TrainState(jnp.int32(0), params, opt_state, jax.random.key(3), *carried)
 
 
 class ObjectiveTest(absltest.TestCase):
   def test_weight_zero_is_maximum_likelihood(self):
-    plain, expected = jitted_step("likelihood")(initial(teacher.teacher_probabilities(SHORT)))
-    state, found = jitted_step("margin")(initial(margin_loss.margin_loss_state(SHORT, 0.0, 1.0)))
+    plain, expected = jitted_step("likelihood")(initial(MaximumLikelihood()))
+    state, found = jitted_step("margin")(initial(MarginLoss(0.0, 1.0)))
     np.testing.assert_array_equal(np.array(found), np.array(expected))
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(plain.params), strict=True):
       np.testing.assert_array_equal(a, b)
 
   def test_the_loss_grows_by_the_weighted_mean_hinge(self):
-    losses = [
-      float(jitted_step("margin")(initial(margin_loss.margin_loss_state(SHORT, weight, 1.0)))[1].loss)
-      for weight in (0.0, 1.0, 3.0)
-    ]
+    losses = [float(jitted_step("margin")(initial(MarginLoss(weight, 1.0)))[1].loss) for weight in (0.0, 1.0, 3.0)]
     self.assertGreater(losses[1], losses[0] + 0.1)
     self.assertAlmostEqual(losses[2] - losses[0], 3 * (losses[1] - losses[0]), places=4)
 
   def test_a_batch_over_four_devices_gives_the_step_of_one(self):
     """Devices see different numbers of visits: the mean is over those of all."""
-    start = initial(margin_loss.margin_loss_state(SHORT, 2.0, 1.0))
+    start = initial(MarginLoss(2.0, 1.0))
     expected, expected_metrics = jitted_step("margin")(start)
     found, metrics = jitted_step("margin", on_devices=True)(start)
     np.testing.assert_allclose(np.array(metrics), np.array(expected_metrics), rtol=1e-4)
@@ -136,10 +135,10 @@ class ObjectiveTest(absltest.TestCase):
       np.testing.assert_allclose(a, b, atol=1e-5)
 
   def test_validation(self):
-    with self.assertRaisesRegex(ValueError, r"^margin_weight=-1 .* at least 0$"):
-      margin_loss.margin_loss_state(SHORT, -1, 1.0)
-    with self.assertRaisesRegex(ValueError, r"^margin=-0\.5 .* at least 0$"):
-      margin_loss.margin_loss_state(SHORT, 1, -0.5)
+    with self.assertRaisesRegex(ValueError, r"^objective\.margin_weight=-1 .* at least 0$"):
+      MarginLoss(-1, 1.0)
+    with self.assertRaisesRegex(ValueError, r"^objective\.margin=-0\.5 .* at least 0$"):
+      MarginLoss(1, -0.5)
 
 
 if __name__ == "__main__":

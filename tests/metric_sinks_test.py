@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from loopjax import files, label_noise, metric_sinks, runner, seeds, students, teacher
+from loopjax import files, metric_sinks, runner, seeds, students
+from loopjax.label_noise import LabelNoise
 from loopjax.metric_sinks import METRICS
 from loopjax.star_graph import StarGraph
-from loopjax.training import Training
+from loopjax.training import MaximumLikelihood, Training
 from loopjax.transformer import Transformer
 
 MODEL, NUM_STEPS, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), 6, (3, 20_000_000)
@@ -276,14 +277,15 @@ class EnableTest(SinkTest):
 
 class LabelsTest(absltest.TestCase):
   def test_what_differs_and_the_seed(self):
-    extras = [label_noise.noisy_state(share, teacher.teacher_probabilities(TASKS[0])) for share in (0.0, 0.3)]
+    objectives = [LabelNoise(share) for share in (0.0, 0.3)]
     expected = [{"share": 0.0, "seed": 7}, {"share": 0.3, "seed": 7}]
-    self.assertEqual(students._labels(extras, [7]), expected)
-    self.assertEqual(students._labels(extras[:1], [7, 8]), [{"seed": 7}, {"seed": 8}])
+    self.assertEqual(students._labels(TASKS[:1] * 2, objectives, [7]), expected)
+    self.assertEqual(students._labels(TASKS[:1], objectives[:1], [7, 8]), [{"seed": 7}, {"seed": 8}])
+    both = students._labels(TASKS, objectives, [7])
+    self.assertEqual(both[1], {"explore_prob": 0.9, "share": 0.3, "seed": 7})
 
   def test_conditions_alike_are_told_apart_by_number(self):
-    extras = [teacher.teacher_probabilities(task) for task in (TASKS[0], TASKS[1], TASKS[0])]
-    labels = students._labels(extras, [0])
+    labels = students._labels([TASKS[0], TASKS[1], TASKS[0]], [MaximumLikelihood()] * 3, [0])
     self.assertEqual([label["task"] for label in labels], [0, 1, 2])
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import decoding, theory, transformer
+from loopjax import decoding, student_functions, teacher, theory, transformer
 from loopjax.analysis import risk_aversion
 from loopjax.encoding import Row
+from loopjax.null_worlds import Law
 from loopjax.star_graph import ROOT, START, StarGraph
 from loopjax.transformer import Transformer
 from tests import brute_force
@@ -127,13 +128,17 @@ def params_and_problems():
   return params, problems._replace(goal_chain=jnp.array([[0, 1], [2, 0]]))
 
 
+def root_probabilities(task: StarGraph, params, problems, num_visits: int) -> jax.Array:
+  student, probabilities = student_functions.functions_of(MODEL, task), teacher.teacher_probabilities(task)
+  return risk_aversion.root_probabilities(task, student, params, probabilities, problems, num_visits)
+
+
 @functools.cache
 def student_at_root(encoding_name: str, goal_hidden: bool) -> np.ndarray:
   """That student's probabilities, [G, R, K, N]."""
   task = make_task(encoding=encoding_name, goal_hidden=goal_hidden)
   params, problems = params_and_problems()
-  program = jax.jit(lambda p: risk_aversion.root_probabilities(task, MODEL, p, problems, NUM_VISITS))
-  return np.asarray(program(params))
+  return np.asarray(jax.jit(lambda p: root_probabilities(task, p, problems, NUM_VISITS))(params))
 
 
 def plain_row(task: StarGraph, labels: list[int], edge_order: list[int], goal_chain: int) -> tuple[Row, list[int]]:
@@ -176,8 +181,9 @@ class StudentTest(parameterized.TestCase):
 
   def test_measures_at_every_prompt_and_visit(self):
     task, (params, problems) = make_task(), params_and_problems()
-    measures = functools.partial(risk_aversion.measure_students_root, task, MODEL, num_visits=NUM_VISITS)
-    got = jax.jit(measures)(params, problems, jnp.float32(0.3))
+    student = student_functions.functions_of(MODEL, task)
+    measures = functools.partial(risk_aversion.measure_students_root, task, student, num_visits=NUM_VISITS)
+    got = jax.jit(measures)(params, teacher.teacher_probabilities(task), problems)  # with a reset of 0.3
     nodes = student_at_root("edge", False)
     for place in np.ndindex(2, 2, NUM_VISITS):
       want = plain_measures(task, np.asarray(nodes[place], np.float64), 0.3, int(problems.goal_chain[place[:2]]))
@@ -189,11 +195,25 @@ class StudentTest(parameterized.TestCase):
   def test_as_many_visits_as_the_cut_allows(self, max_steps, most):
     """K visits and the moves after them are 2 K + 1 nodes."""
     task, (params, problems) = make_task(max_steps=max_steps), params_and_problems()
-    probabilities = functools.partial(risk_aversion.root_probabilities, task, MODEL)
-    shape = jax.eval_shape(lambda: probabilities(params, problems, most)).shape
+    shape = jax.eval_shape(lambda: root_probabilities(task, params, problems, most)).shape
     self.assertEqual(shape, (2, 2, most, task.num_nodes))
     with self.assertRaisesRegex(ValueError, f"num_visits={most + 1} is not allowed: at most {most}"):
-      probabilities(params, problems, most + 1)
+      root_probabilities(task, params, problems, most + 1)
+
+
+class LawTest(parameterized.TestCase):
+  @parameterized.parameters(0.1, 0.3, 0.5)
+  def test_the_memoryless_learner_is_the_solution_at_every_visit(self, reset_prob):
+    """On both sides of the line p = 1/(n + 1), by the code that networks go through."""
+    task = make_task(reset_prob=reset_prob, explore_prob=0.5)
+    student = student_functions.functions_of(Law("memoryless", loop_posterior=False), task)
+    _, problems = params_and_problems()
+    measures = functools.partial(risk_aversion.measure_students_root, task, student, num_visits=NUM_VISITS)
+    got = measures(jax.random.key(0), teacher.teacher_probabilities(task), problems)
+    np.testing.assert_allclose(got.cycle_probability, reset_prob, rtol=1e-3)
+    np.testing.assert_allclose(got.goal_child_probability, (1 - reset_prob) / 3, rtol=1e-3)
+    np.testing.assert_allclose(got.total_variation, 0, atol=1e-3)
+    np.testing.assert_array_equal(got.cycle_is_argmax, theory.argmax_phase(reset_prob, 3) == "cycle")
 
 
 if __name__ == "__main__":

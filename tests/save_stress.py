@@ -43,7 +43,7 @@ def state_at(step: int) -> TrainState:
     {str(i): jnp.asarray(rng.random((NUM_SEEDS, 64, 64 + i), np.float32)) for i in range(24)} for _ in range(3)
   ]
   keys = runner.stack([jax.random.key(step)] * NUM_SEEDS)
-  return TrainState(jnp.full(NUM_SEEDS, step, jnp.int32), weights[0], tuple(weights[1:]), keys, ())
+  return TrainState(jnp.full(NUM_SEEDS, step, jnp.int32), weights[0], tuple(weights[1:]), keys, (), ())
 
 
 def frame_at(step: int) -> pd.DataFrame:

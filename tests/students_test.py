@@ -1,0 +1,251 @@
+"""Groups of students: what makes one, what is refused, what is shared, what comes back from a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from absl.testing import absltest, parameterized
+
+from loopjax import runner, seeds, students
+from loopjax.label_noise import LabelNoise
+from loopjax.remedies.margin_loss import MarginLoss
+from loopjax.star_graph import StarGraph
+from loopjax.students import Students, Trainer
+from loopjax.training import MaximumLikelihood, ObjectiveConfig, Training
+from loopjax.transformer import Transformer
+
+TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=6, explore_prob=e) for e in (0.1, 0.5, 0.9)]
+MODEL, TRAINING, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), Training(num_steps=3, rows_per_step=2), (4, 7)
+OBJECTIVES = {
+  "likelihood": [MaximumLikelihood(), MaximumLikelihood()],
+  "margin": [MarginLoss(0.5, 0.1), MarginLoss(3.0, 2.0)],
+  "noise": [LabelNoise(0.0), LabelNoise(0.3)],
+}
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def train(tasks=TASKS[:2], **settings) -> Students:
+  arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS, "mesh": seeds.device_mesh()} | settings
+  return students.train_students(tasks, **arguments)
+
+
+def parameters(group: Students, task: int) -> list[np.ndarray]:
+  """Of the students of one task."""
+  rows = slice(task * len(SEEDS), (task + 1) * len(SEEDS))
+  return [np.asarray(leaf)[rows] for leaf in jax.tree.leaves(group.state.params)]
+
+
+def assert_same_students(found: Students, task: int, expected: Students, expected_task: int) -> None:
+  """The same parameters, bit for bit, the same keys, and the same values of the task."""
+  for a, b in zip(parameters(found, task), parameters(expected, expected_task), strict=True):
+    np.testing.assert_array_equal(a, b)
+  count = len(SEEDS)
+  for read in (lambda s: jax.random.key_data(s.key), lambda s: s.task.probabilities.explore_prob, lambda s: s.step):
+    a, b = np.asarray(read(found.state)), np.asarray(read(expected.state))
+    np.testing.assert_array_equal(a[task * count :][:count], b[expected_task * count :][:count])
+
+
+class FolderTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+
+class IdentityTest(FolderTest):
+  def test_a_folder_of_other_students_is_refused_by_what_differs(self):
+    own = self.folder / "run"
+    trained = train(folder=own, objectives=OBJECTIVES["margin"])
+    other_start = jax.tree.map(lambda leaf: 2 * leaf, trained.state.params)
+    for settings, message in (
+      ({"objectives": OBJECTIVES["noise"]}, r"another run: objective='MarginLoss' there, 'LabelNoise' "),
+      ({"objectives": None}, r"another run: objective='MarginLoss' there, 'MaximumLikelihood' "),
+      ({"objectives": [MarginLoss(0.5, 0.1), MarginLoss(3.0, 2.5)]}, r"objectives\.1\.margin=2\.0 there, 2\.5 "),
+      ({"params": other_start}, r"another run: initial_parameters=None there, '[0-9a-f]{16}' "),
+      ({"tasks": [TASKS[0], TASKS[2]]}, r"another run: tasks\.1\.explore_prob=0\.5 there, 0\.9 "),
+      ({"seed_numbers": (4, 8)}, r"another run: seeds=\[4, 7\] there, \[4, 8\] "),
+      ({"model": dataclasses.replace(MODEL, num_heads=2)}, r"another run: model\.num_heads=1 there, 2 "),
+      ({"config": dataclasses.replace(TRAINING, learning_rate=0.1)}, r"training\.learning_rate=0\.003 there, 0\.1 "),
+    ):
+      with self.subTest(message), self.assertRaisesRegex(ValueError, message) as caught:
+        train(**{"folder": own, "objectives": OBJECTIVES["margin"]} | settings)
+      self.assertNotIn("\n", str(caught.exception))
+    with mock.patch.object(runner, "_compile", side_effect=AssertionError("trained again")):
+      again = train(folder=own, objectives=OBJECTIVES["margin"])
+    for task in range(2):
+      assert_same_students(again, task, trained, task)
+
+  def test_initial_parameters_count_by_their_values(self):
+    fresh = train().state.params
+    digest = functools.partial(students.identity, TASKS, MODEL, TRAINING, SEEDS, OBJECTIVES["likelihood"])
+    found = [digest(params)["initial_parameters"] for params in (None, fresh, jax.tree.map(jnp.array, fresh))]
+    self.assertIsNone(found[0])
+    self.assertEqual(found[1], found[2])
+    nudged = jax.tree.map(lambda leaf: leaf.at[-1].add(1e-6), fresh)
+    self.assertNotEqual(digest(nudged)["initial_parameters"], found[1])
+
+  def test_tasks_and_objectives_of_one_program(self):
+    with self.assertRaisesRegex(ValueError, r"^task\.chain_length=2 .* 1 as in the other tasks"):
+      train([TASKS[0], dataclasses.replace(TASKS[0], chain_length=2)])
+    with self.assertRaisesRegex(ValueError, r"^objectives=.* one for each of 2 tasks$"):
+      train(objectives=[MaximumLikelihood()])
+    with self.assertRaisesRegex(ValueError, r"^objectives=.* of one kind, different in traced strengths alone"):
+      train(objectives=[MaximumLikelihood(), LabelNoise(0.1)])
+
+
+class LoadTest(FolderTest):
+  @parameterized.parameters(*OBJECTIVES)
+  def test_students_of_every_objective_come_back(self, name):
+    objectives = OBJECTIVES[name]
+    trained = train(folder=self.folder / name, objectives=objectives)
+    loaded = students.load_students(self.folder / name, seeds.device_mesh())
+    for field in ("tasks", "model", "training", "objectives"):
+      self.assertEqual(getattr(loaded, field), getattr(trained, field), field)
+    self.assertEqual(loaded.seed_numbers, list(SEEDS))
+    for a, b in zip(
+      jax.tree.leaves((loaded.state.params, loaded.state.extra, loaded.state.task, loaded.state.opt_state)),
+      jax.tree.leaves((trained.state.params, trained.state.extra, trained.state.task, trained.state.opt_state)),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(loaded.is_finite, trained.is_finite)
+    pd.testing.assert_frame_equal(loaded.history, trained.history)
+    for number, leaf in enumerate(jax.tree.leaves(trained.state.extra)):
+      expected = [jax.tree.leaves(objective.extra())[number] for objective in objectives for _ in SEEDS]
+      np.testing.assert_array_equal(leaf, np.array(expected))
+
+  def test_objectives_change_what_is_learnt(self):
+    """Else the test above could not tell them apart. A share of 0 is maximum likelihood."""
+    trained = {name: train(objectives=objectives) for name, objectives in OBJECTIVES.items()}
+    for name, task, is_same in (("noise", 0, True), ("noise", 1, False), ("margin", 1, False)):
+      same = all(map(np.array_equal, parameters(trained[name], task), parameters(trained["likelihood"], task)))
+      self.assertEqual(same, is_same, (name, task))
+
+  def test_an_objective_that_is_not_known(self):
+    train(folder=self.folder / "run", objectives=OBJECTIVES["noise"])
+    with (
+      mock.patch.dict(students.OBJECTIVES),
+      self.assertRaisesRegex(ValueError, r"config.json: objective='LabelNoise' .* one of \['MarginLoss', 'Max"),
+    ):
+      del students.OBJECTIVES["LabelNoise"]
+      students.load_students(self.folder / "run", seeds.device_mesh())
+
+
+class TrainerTest(FolderTest):
+  def trainer(self) -> Trainer:
+    return Trainer(self.folder, seeds.device_mesh())
+
+  def call(self, name: str, tasks: list[StarGraph], objectives: list[ObjectiveConfig] | None = None) -> Students:
+    return self.trainer()(name, tasks, MODEL, TRAINING, SEEDS, objectives=objectives)
+
+  def rows_trained(self, folder: str) -> int:
+    """How many students a folder of its own holds."""
+    return students.load_students(self.folder / folder, seeds.device_mesh()).is_finite.size
+
+  def test_a_task_is_trained_once_for_two_groups(self):
+    first = self.call("first", TASKS[:2])
+    second = self.call("second", [TASKS[2], TASKS[1]])
+    self.assertEqual(self.rows_trained("second"), 2)
+    self.assertEqual(second.tasks, [TASKS[2], TASKS[1]])
+    assert_same_students(second, 1, first, 1)
+    for place, task in enumerate(second.tasks):
+      assert_same_students(second, place, train([task]), 0)  # as trained apart
+    apart = pd.concat(
+      [train([task]).history.assign(row=lambda x, i=i: x["row"] + 2 * i) for i, task in enumerate(second.tasks)]
+    )
+    columns = ["step", "row", "loss"]
+    found, expected = (h[h["step"] == 3].sort_values("row")[columns] for h in (second.history, apart))
+    np.testing.assert_array_equal(found.to_numpy(), expected.to_numpy())
+    np.testing.assert_array_equal(second.is_finite, [True] * 4)
+
+    self.assertEqual(self.call("third", TASKS).is_finite.size, 6)  # of two folders, and nothing to train
+    self.assertFalse((self.folder / "third").exists())
+    with mock.patch.object(runner, "_compile", side_effect=AssertionError("trained again")):
+      again = self.call("second", [TASKS[2], TASKS[1]])
+    for task in range(2):
+      assert_same_students(again, task, second, task)
+
+  def test_what_differs_in_anything_else_is_not_shared(self):
+    self.call("first", TASKS[:1])
+    for name, changes in (
+      ("noise", {"objectives": [LabelNoise(0.0)]}),
+      ("seeds", {"seed_numbers": (4, 8)}),
+      ("steps", {"config": dataclasses.replace(TRAINING, num_steps=2)}),
+    ):
+      arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS} | changes
+      self.trainer()(name, TASKS[:1], **arguments)
+      self.assertEqual(self.rows_trained(name), 2)
+
+  def test_a_group_that_was_stopped_goes_on_and_is_not_shared_before_its_end(self):
+    train(TASKS[:2], folder=self.folder / "first", until=1)
+    self.call("second", TASKS[1:])  # before the first is complete: both of its tasks are its own
+    self.assertEqual(self.rows_trained("second"), 4)
+    resumed, whole = self.call("first", TASKS[:2]), train(TASKS[:2])
+    self.assertIn(1, resumed.history["step"].to_list())
+    self.assertEqual(self.rows_trained("first"), 4)
+    for task in range(2):
+      assert_same_students(resumed, task, whole, task)
+
+  def test_a_group_stopped_beside_a_shared_task_goes_on(self):
+    self.call("first", TASKS[:1])
+    train(TASKS[1:2], folder=self.folder / "second", until=2)  # what the trainer had begun of [0, 1]
+    both = self.call("second", TASKS[:2])
+    self.assertEqual(self.rows_trained("second"), 2)
+    self.assertIn(2, both.history.loc[both.history["row"] >= 2, "step"].to_list())
+    for task in range(2):
+      assert_same_students(both, task, train(TASKS[:2]), task)
+
+  def test_other_initial_parameters_are_a_group_of_their_own(self):
+    first = self.call("first", TASKS[:1])
+    start = jax.tree.map(lambda leaf: 1.5 * leaf, first.state.params)
+    other = self.trainer()("second", TASKS[:1], MODEL, TRAINING, SEEDS, params=start)
+    self.assertEqual(self.rows_trained("second"), 2)
+    self.assertFalse(all(map(np.array_equal, parameters(other, 0), parameters(first, 0))))
+
+
+class DivergedTest(absltest.TestCase):
+  def start(self, lost: list[int]) -> dict:
+    """Fresh parameters with a NaN in some rows of the four students."""
+    fresh = runner.initial_states(TASKS[:2], MODEL, TRAINING, SEEDS, seeds.device_mesh()).params
+    return jax.tree.map(lambda leaf: leaf.at[jnp.array(lost)].set(jnp.nan), fresh)
+
+  def test_a_task_all_of_whose_students_diverged_ends_the_run_in_one_line(self):
+    message = (
+      r"^the pair: all 2 students of StarGraph\(.*explore_prob=0\.5.*\) diverged; lower training.learning_rate=0\.003$"
+    )
+    with self.assertRaisesRegex(ValueError, message) as caught:
+      train(params=self.start([2, 3]), description="the pair")
+    self.assertNotIn("\n", str(caught.exception))
+
+  def test_single_students_that_diverged_are_marked(self):
+    trained = train(params=self.start([0, 3]))
+    np.testing.assert_array_equal(trained.is_finite, [False, True, True, False])
+
+
+class LabelTest(absltest.TestCase):
+  def test_labels_stand_in_place_of_the_row(self):
+    group = train(TASKS[:2])
+    frame = pd.DataFrame({"row": [3, 0, 1, 2], "temperature": [0.0, 1.0, 0.5, 0.2], "value": [10, 11, 12, 13]})
+    labelled = group.label(frame, {"exploration": [0.1, 0.5]})
+    self.assertEqual(labelled.columns.tolist(), ["exploration", "seed", "temperature", "value"])
+    self.assertEqual(labelled["exploration"].tolist(), [0.5, 0.1, 0.1, 0.5])
+    self.assertEqual(labelled["seed"].tolist(), [7, 4, 7, 4])
+    self.assertEqual(labelled["value"].tolist(), [10, 11, 12, 13])
+
+
+if __name__ == "__main__":
+  absltest.main()
