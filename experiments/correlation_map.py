@@ -189,8 +189,15 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
   return {cell: found[cell] for cell in sorted(found, key=lambda cell: cell.taken)}
 
 
-def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
-  """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
+def _result(name: str) -> str:
+  """What the result of a cell is called."""
+  return f"{NAME}/{name}"
+
+
+def _run_cell(
+  config: CorrelationMap, cell: Cell, name: str, folder: Path, description: str
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+  """Trains the cell's students as far as it says and measures them: one table, a row per seed and group of walks."""
   mesh = seeds.device_mesh()
   group = students.train_students(
     [cell.task], cell.model, cell.training, range(config.num_seeds), mesh, objectives=[LabelNoise(cell.noise)],
@@ -202,7 +209,7 @@ def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str
   ).summary  # fmt: skip
   for pairs in list(PAIRS)[1:]:
     frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame["chance"]
-  return group.label(frame, {})
+  return {_result(name): group.label(frame, {})}
 
 
 def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
@@ -213,11 +220,9 @@ def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
   """
   named, frames = names(config), {}
   for number, (cell, name) in enumerate(named.items(), start=1):
-    student, result = named[dataclasses.replace(cell, taken=1.0)], f"{NAME}/{name}"
-    folder = output_dir / "checkpoints" / NAME / student
-    run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
-    tables = results.compute_once(output_dir, result, cell, lambda result=result, run=run_cell: {result: run()})
-    frames[cell] = tables[result]
+    folder = output_dir / "checkpoints" / NAME / named[dataclasses.replace(cell, taken=1.0)]
+    run_cell = functools.partial(_run_cell, config, cell, name, folder, f"cell {number} of {len(named)}, {name}")
+    frames[cell] = results.compute_once(output_dir, _result(name), cell, run_cell)[_result(name)]
   rows = [
     frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)
     for factor, value, cell in config.cells()
