@@ -83,8 +83,8 @@ class ExactTest(absltest.TestCase):
 
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
-    ({"shares": (0.1,)}, r"^shares=\(0\.1, 0\.5\) .* 0, then others"),
-    ({"further_shares": (0.1,)}, r"^shares=\(0\.0, 0\.1, 0\.1\) .* each once"),
+    ({"shares": (0.1,)}, r"^shares=\(0\.1, 0\.5\) .* 0 first, then others"),
+    ({"further_shares": (0.1,)}, r"^shares=\(0\.0, 0\.1, 0\.1\) .* 0\.1 comes more than once"),
     ({"task": dataclasses.replace(TINY.task, reset_prob=0.0)}, r"^task\.reset_prob=0\.0 .* above 0"),
     ({"task": dataclasses.replace(TINY.task, injected_share=0.1)}, r"^task\.injected_share=0\.1 .* set shares"),
     ({"num_cycles": 8}, r"^num_cycles=8 .* 1 to 7"),
