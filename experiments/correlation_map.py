@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,6 +189,10 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
   return {cell: found[cell] for cell in sorted(found, key=lambda cell: cell.taken)}
 
 
+def _named(name: str, compute: Callable[[], pd.DataFrame]) -> dict[str, pd.DataFrame]:
+  return {name: compute()}
+
+
 def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
   """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
   mesh = seeds.device_mesh()
@@ -216,7 +220,7 @@ def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
     student, result = named[dataclasses.replace(cell, taken=1.0)], f"{NAME}/{name}"
     folder = output_dir / "checkpoints" / NAME / student
     run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
-    tables = results.compute_once(output_dir, result, cell, lambda result=result, run=run_cell: {result: run()})
+    tables = results.compute_once(output_dir, result, cell, functools.partial(_named, result, run_cell))
     frames[cell] = tables[result]
   rows = [
     frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)

@@ -213,7 +213,9 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
     model = configs.from_json(Transformer, run["model"], "model")
     config = configs.from_json(Training, run["training"], "training")
     kind = OBJECTIVES[run["objective"]]
-    objectives = [configs.from_json(kind, one, f"objectives.{i}") for i, one in run["objectives"].items()]
+    objectives: list[ObjectiveConfig] = [
+      configs.from_json(kind, one, f"objectives.{i}") for i, one in run["objectives"].items()
+    ]
     check_one_program(tasks)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
@@ -267,9 +269,15 @@ class Request(NamedTuple):
 
 
 class Obtain(Protocol):
-  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`)."""
+  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`).
+
+  Attributes:
+    mesh: on which they are.
+    claims_only: whether nothing is wanted but what the measures of claims read: no legal decoding, no losses.
+  """
 
   mesh: Mesh
+  claims_only: bool
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
@@ -285,6 +293,8 @@ class Trainer:
   A task whose students another group in the folder has trained to the end, with the same model, training, objective and
   seeds, is read from there. So experiments share students.
   """
+
+  claims_only = False
 
   def __init__(self, folder: str | os.PathLike[str], mesh: Mesh):
     self.folder, self.mesh = Path(folder), mesh
