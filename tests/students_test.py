@@ -209,6 +209,16 @@ class TrainerTest(FolderTest):
     for task in range(2):
       assert_same_students(both, task, train(TASKS[:2]), task)
 
+  def test_a_stopped_group_goes_on_though_another_has_trained_a_task_of_its_own_since(self):
+    """What a folder has begun stays in it: else the rest of the group would find the folder of another one."""
+    self.call("first", TASKS[:1])
+    train(TASKS[1:], folder=self.folder / "second", until=1)  # what the trainer had begun of [0, 1, 2]
+    self.call("third", TASKS[1:2])
+    resumed = self.call("second", TASKS)
+    self.assertEqual(self.rows_trained("second"), 4)
+    for task in range(3):
+      assert_same_students(resumed, task, train(TASKS[task : task + 1]), 0)
+
   def test_other_initial_parameters_are_a_group_of_their_own(self):
     first = self.call("first", TASKS[:1])
     start = jax.tree.map(lambda leaf: 1.5 * leaf, first.state.params)
