@@ -295,7 +295,10 @@ class Trainer:
       parts = {i: (trained, number) for number, i in enumerate(left)}
     loaded = {folder: load_students(folder, self.mesh) for folder, _ in elsewhere.values()}
     parts |= {i: (loaded[folder], number) for i, (folder, number) in elsewhere.items()}
-    return _assemble([parts[i] for i in range(len(tasks))], list(tasks), objectives, list(seed_numbers), self.mesh)
+    ordered = [parts[i] for i in range(len(tasks))]
+    students = _assemble(ordered, list(tasks), objectives, list(seed_numbers), self.mesh)
+    _check_some_finite(students, name)
+    return students
 
   def _find(self, own: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[int, tuple[Path, int]]:
     """For those that another group has trained to the end: its folder, and the number of the task there.

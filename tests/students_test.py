@@ -241,6 +241,14 @@ class DivergedTest(absltest.TestCase):
       train(params=self.start([2, 3]), description="the pair")
     self.assertNotIn("\n", str(caught.exception))
 
+  def test_nor_is_such_a_task_shared_in_silence(self):
+    """It was trained to the end, and its folder is complete."""
+    trainer = Trainer(self.enterContext(tempfile.TemporaryDirectory()), seeds.device_mesh())
+    with mock.patch.object(runner, "finite_rows", lambda history, params, num_rows: np.zeros(num_rows, bool)):
+      for name in ("first", "second", "first"):
+        with self.assertRaisesRegex(ValueError, rf"^{name}: all 2 students of StarGraph\(.*\) diverged; lower "):
+          trainer(name, TASKS[:1], MODEL, TRAINING, SEEDS)
+
   def test_single_students_that_diverged_are_marked(self):
     trained = train(params=self.start([0, 3]))
     np.testing.assert_array_equal(trained.is_finite, [False, True, True, False])
