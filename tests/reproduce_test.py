@@ -10,39 +10,60 @@ import tempfile
 from unittest import mock
 
 import jax
+import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from experiments import binary, injected_loops, presets, proposition_one, reproduce, risk_aversion, temporal_errors
-from loopjax import files
+from experiments import (
+  binary,
+  injected_loops,
+  plan,
+  presets,
+  proposition_one,
+  reproduce,
+  risk_aversion,
+  temporal_errors,
+)
+from loopjax import checkpoints, files, null_worlds
 from loopjax.star_graph import StarGraph
 from loopjax.training import Training
 from loopjax.transformer import Transformer
 
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
-TRAINING = Training(num_steps=3, rows_per_step=2)
+TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop
+HARD = StarGraph(num_chains=3, chain_length=2, max_steps=8, explore_prob=0.5)
+NO_HARDNESS = StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0)
+ERRORS = temporal_errors.TemporalErrors(
+  task=NO_HARDNESS, visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3,
+  num_graphs=8, walks_per_graph=2, num_lags=2,
+)  # fmt: skip
 TINY = presets.Preset(
   risk_aversion=risk_aversion.RiskAversion(
-    easy=StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5),
-    hard=StarGraph(num_chains=2, chain_length=2, max_steps=8, explore_prob=0.5),
+    easy=StarGraph(num_chains=3, chain_length=1, max_steps=8, explore_prob=0.5), hard=HARD, easy_goal_first=True,
     model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
   ),
   proposition_one=proposition_one.PropositionOne(
     task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, max_steps=8),
     num_children=(3,), cycle_probs=(0.1, 0.5), model=MODEL, training=TRAINING, num_visits=2, num_seeds=3, num_graphs=4,
   ),
-  temporal_errors=temporal_errors.TemporalErrors(
-    task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
-    visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
-    walks_per_graph=2, num_lags=2,
+  temporal_errors=ERRORS,
+  fixed_graph=dataclasses.replace(
+    ERRORS, task=dataclasses.replace(NO_HARDNESS, graph_fixed=True), drawings=(0, 1), num_seeds=2
   ),
   injected_loops=injected_loops.InjectedLoops(
-    task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0, injected_kind="child"),
-    easy=StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5), shares=(0.0, 0.5), model=MODEL,
-    training=TRAINING, num_seeds=3, map_kinds=("root",), map_shares=(0.0, 0.1), map_training=TRAINING, map_seeds=2,
-    temperatures=(0.0, 1.0), num_graphs=4, repetitions=(1, 2),
+    task=HARD, shares=(0.0, 0.5), model=MODEL, training=TRAINING, num_seeds=3, temperatures=(0.0, 1.0), num_graphs=4,
+    num_cycles=3, repetitions=(1, 2),
   ),
 )  # fmt: skip
+
+
+FIGURES = [
+  *(f"risk_aversion{suffix}" for suffix in ("", "_legal", "_loss")), "proposition_one", "proposition_one_phase_diagram",
+  *(f"{name}{suffix}" for name in ("temporal_errors", "fixed_graph")
+    for suffix in ("", "_legal", "_by_lag", "_by_visit", "_loss")),
+  *(f"injected_loops{suffix}" for suffix in ("", "_legal", "_resets", "_loss")),
+  *(f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")),
+]  # fmt: skip
 
 
 def setUpModule():
@@ -53,73 +74,84 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-class ReproduceTest(absltest.TestCase):
+class ReproduceTest(parameterized.TestCase):
   def test_everything_is_written_and_nothing_is_run_twice_or_under_another_config(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(mock.patch.dict(presets.PRESETS, tiny=TINY))
     table = reproduce.run("tiny", folder)
     written = pd.read_csv(folder / "claims.csv")
-    self.assertEqual(list(written.columns[:6]), ["claim", "value", "low", "high", "published", "verdict"])
+    self.assertEqual(list(written["claim"]), list(table["claim"]))
+    self.assertContainsSubset(reproduce.SHOWN, written.columns)
     self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
-    self.assertLen(table, sum(len(experiment.claims()) for experiment in reproduce.EXPERIMENTS.values()))
-    errors = [f"temporal_errors{suffix}" for suffix in ("", "_by_lag", "_by_visit", "_loss")]
-    injected = [f"injected_loops{suffix}" for suffix in ("", "_no_hardness_root", "_easy_root", "_map", "_loss")]
-    inside = [f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")]
-    for name in ("risk_aversion", "proposition_one", "proposition_one_phase_diagram", *errors, *injected, *inside):
+    registered = [reproduce.EXPERIMENTS[name].claims(config) for name, config in reproduce.settings("tiny").items()]
+    self.assertLen(table, sum(map(len, registered)))
+    for name in FIGURES:
       for suffix in (".png", ".svg"):
-        self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000)
+        self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000, name)
 
     page = (folder / "report.html").read_text(encoding="utf-8")
     for name in reproduce.EXPERIMENTS:
       self.assertIn(f'id="of-{name}"', page)
     self.assertNotIn("Not read", page)
     self.assertGreater(files.read_json(folder / "results" / "risk_aversion.json")["wall_seconds"], 0)
+    self.check_tables(folder / "results")
+    (poisoned,) = checkpoints.load_config(folder / "checkpoints" / "injected_loops")["tasks"].values()
+    self.assertEqual(poisoned["injected_share"], 0.5)  # the clean ones are students of risk aversion
 
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
-    self.assertLen(walks, 4 * 3 * 2)
-    self.assertFalse(walks.duplicated(["condition", "seed", "temperature"]).any())
-    self.assertTrue(walks["response_length"].between(2, 8).all())
-    root = pd.read_parquet(folder / "results" / "proposition_one.parquet")
-    self.assertLen(root, 2 * 3 * 2)
-    self.assertTrue(root["total_variation"].between(0, 1).all())
-    visits = pd.read_parquet(folder / "results" / "temporal_errors.parquet")
-    self.assertLen(visits, 2 * 3 * (2 + 1))
-    self.assertFalse(visits.duplicated(["condition", "seed", "walks", "temperature"]).any())
-    self.assertTrue(visits["persistence"].dropna().between(0, 1).all())
-    self.check_injected_loops(folder / "results")
-
-    with mock.patch.object(risk_aversion, "compute", side_effect=AssertionError("ran again")):
+    with mock.patch.object(risk_aversion, "measure", side_effect=AssertionError("ran again")):
       pd.testing.assert_frame_equal(risk_aversion.run(TINY.risk_aversion, folder), walks)
       other = dataclasses.replace(TINY.risk_aversion, num_graphs=5)
       with self.assertRaisesRegex(ValueError, "num_graphs=4 there, 5 asked for"):
         risk_aversion.run(other, folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results" / "risk_aversion.parquet"), walks)
 
-  def check_injected_loops(self, folder: pathlib.Path) -> None:
-    walks = pd.read_parquet(folder / "injected_loops.parquet")
-    self.assertLen(walks, (2 * 3 + 2 * 2 * 2) * 2)
-    students = ["part", "base", "kind", "share", "seed", "temperature"]
-    self.assertFalse(walks.duplicated(students).any())
-    is_clean = walks["share"] == 0
-    self.assertTrue((walks["position_share"][is_clean] == 0).all())
-    self.assertTrue((walks["position_share"] >= walks["share"]).all())  # loops are long walks
-    repetitions = pd.read_parquet(folder / "injected_loops_confidence.parquet")
-    self.assertLen(repetitions, len(walks) * 8 // 2)
-    self.assertFalse(repetitions.duplicated([*students, "repetition"]).any())
+  def check_tables(self, folder: pathlib.Path) -> None:
+    """Each has its rows, once; walks end in one of three ways."""
+    condition = ["condition", "seed", "temperature"]
+    tables = {
+      "risk_aversion": (4 * 3 * 2 * 2, [*condition, "decoding"]),
+      "proposition_one": (2 * 3 * 2, ["n", "p", "seed", "visit"]),
+      "temporal_errors": (2 * 3 * (2 + 2 + 1), [*condition, "walks"]),
+      "fixed_graph": (2 * 4 * (2 + 2 + 1), [*condition, "walks"]),
+      "injected_loops": (2 * 3 * 2 * 2, [*condition, "decoding"]),
+      "injected_loops_confidence": (2 * 3 * 2 * 4, [*condition, "repetition"]),
+      "injected_loops_resets": (2 * 3 * 3, ["condition", "seed", "cycles"]),
+    }
+    for name, (rows, keys) in tables.items():
+      frame = pd.read_parquet(folder / f"{name}.parquet")
+      self.assertLen(frame, rows, name)
+      self.assertFalse(frame.duplicated(keys).any(), name)
+      if "reached" in frame:
+        np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, atol=1e-6)
+      for column in frame.columns.intersection(["total_variation", "persistence"]):
+        self.assertTrue(frame[column].dropna().between(0, 1).all(), (name, column))
 
-  def test_presets_keep_their_promises(self):
-    standard = presets.PRESETS["standard"]
-    runs = [(tasks[0], standard.risk_aversion.training) for tasks in standard.risk_aversion.tasks().values()]
-    runs += [(group.tasks[0], group.training) for group in standard.injected_loops.groups()]
-    for task, training in [*runs, (standard.temporal_errors.task, standard.temporal_errors.training)]:
-      self.assertLessEqual(training.num_steps * training.rows_per_step * training.length(task), 10_000_000)
-    for preset in presets.PRESETS.values():
-      self.assertGreaterEqual(min(preset.risk_aversion.num_seeds, preset.temporal_errors.num_seeds), 4)
-      self.assertGreaterEqual(min(preset.injected_loops.num_seeds, preset.injected_loops.map_seeds), 4)
+  def test_the_plan_counts_a_student_once(self):
+    self.enterContext(mock.patch.dict(presets.PRESETS, tiny=TINY))
+    asked = plan.requests(reproduce.EXPERIMENTS, reproduce.settings("tiny")).set_index(["experiment", "group"])
+    new = asked["new_students"]
+    self.assertEqual(new["injected_loops"].sum(), 3)
+    self.assertEqual(new["confidence"].sum(), 0)
+    self.assertEqual(new.sum(), 4 * 3 + 2 * 3 + 2 * 3 + 2 * 2 * 2 + 3)
+    np.testing.assert_array_equal(asked["seed_steps"], new * TRAINING.num_steps)
 
-  def test_claims_have_names_of_their_own(self):
-    names = [claim.name for experiment in reproduce.EXPERIMENTS.values() for claim in experiment.claims()]
+  @parameterized.parameters(*presets.PRESETS)
+  def test_presets_have_seeds_enough_for_verdicts(self, preset):
+    fewest = 16 if preset == "standard" else 6
+    for name, config in reproduce.settings(preset).items():
+      self.assertGreaterEqual(config.num_seeds * max(1, len(getattr(config, "drawings", ()))), fewest, name)
+
+  @parameterized.parameters(*presets.PRESETS)
+  def test_claims_have_names_of_their_own_and_worlds_where_they_must_not_hold(self, preset):
+    settings = reproduce.settings(preset)
+    registered = [claim for name, config in settings.items() for claim in reproduce.EXPERIMENTS[name].claims(config)]
+    names = [claim.name for claim in registered]
     self.assertLen(set(names), len(names))
+    for claim in registered:
+      self.assertNotEmpty(claim.fitness, claim.name)
+      self.assertContainsSubset(claim.must_not_hold, null_worlds.WORLDS)
+      self.assertIn("untrained", claim.must_not_hold, claim.name)
 
 
 class HoldingTest(absltest.TestCase):
@@ -143,8 +175,9 @@ class BadInputTest(parameterized.TestCase):
     ("experiments.temporal_errors", "--config.visited_margins=0,0.3", "task.visited_margin=0.3"),
     ("experiments.temporal_errors", "--config.walks_per_graph=1", "walks_per_graph=1"),
     ("experiments.injected_loops", "--config.shares=0.001", "shares=(0.001,)"),
-    ("experiments.injected_loops", "--config.map_kinds=spiral", "task.injected_kind='spiral'"),
-    ("experiments.confidence", "--config.repetitions=1,50", "repetitions=(1, 50)"),
+    ("experiments.injected_loops", "--config.task.injected_kind=spiral", "task.injected_kind='spiral'"),
+    ("experiments.injected_loops", "--config.task.reset_prob=0", "task.reset_prob=0.0"),
+    ("experiments.confidence", "--config.repetitions=1,65", "repetitions=(1, 65)"),
     ("experiments.reproduce", "--preset=huge", "huge"),
   )
   def test_one_line_and_a_non_zero_exit(self, module, flag, message):
