@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,15 +189,12 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
   return {cell: found[cell] for cell in sorted(found, key=lambda cell: cell.taken)}
 
 
-def _result(name: str) -> str:
-  """What the result of a cell is called."""
-  return f"{NAME}/{name}"
+def _named(name: str, compute: Callable[[], pd.DataFrame]) -> dict[str, pd.DataFrame]:
+  return {name: compute()}
 
 
-def _run_cell(
-  config: CorrelationMap, cell: Cell, name: str, folder: Path, description: str
-) -> dict[str, pd.DataFrame]:  # fmt: skip
-  """Trains the cell's students as far as it says and measures them: one table, a row per seed and group of walks."""
+def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
+  """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
   mesh = seeds.device_mesh()
   group = students.train_students(
     [cell.task], cell.model, cell.training, range(config.num_seeds), mesh, objectives=[LabelNoise(cell.noise)],
@@ -209,7 +206,7 @@ def _run_cell(
   ).summary  # fmt: skip
   for pairs in list(PAIRS)[1:]:
     frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame["chance"]
-  return {_result(name): group.label(frame, {})}
+  return group.label(frame, {})
 
 
 def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
@@ -220,9 +217,11 @@ def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
   """
   named, frames = names(config), {}
   for number, (cell, name) in enumerate(named.items(), start=1):
-    folder = output_dir / "checkpoints" / NAME / named[dataclasses.replace(cell, taken=1.0)]
-    run_cell = functools.partial(_run_cell, config, cell, name, folder, f"cell {number} of {len(named)}, {name}")
-    frames[cell] = results.compute_once(output_dir, _result(name), cell, run_cell)[_result(name)]
+    student, result = named[dataclasses.replace(cell, taken=1.0)], f"{NAME}/{name}"
+    folder = output_dir / "checkpoints" / NAME / student
+    run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
+    tables = results.compute_once(output_dir, result, cell, functools.partial(_named, result, run_cell))
+    frames[cell] = tables[result]
   rows = [
     frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)
     for factor, value, cell in config.cells()

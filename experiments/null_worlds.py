@@ -123,7 +123,7 @@ def run(preset: str, path: Path, replications: int, network_replications: int) -
       bar.set_postfix_str(f"{name}, {world}")
       found = run_cells(module, registered, config, world, counts[world], bar)
       cells = judge_cells(pd.concat([cells[COLUMNS[:-1]], found], ignore_index=True) if len(cells) else found)
-      files.write_atomically(path, lambda temporary, cells=cells: cells.to_csv(temporary, index=False))
+      claims.write_csv(cells, path)
   return cells
 
 
@@ -145,6 +145,7 @@ def main() -> None:
 
 if __name__ == "__main__":
   seeds.use_all_cores()
+  seeds.expect_long_runs()
   compilation_cache.enable()
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT = flags.DEFINE_string("output", "null_worlds.csv", "The CSV file.")

@@ -33,10 +33,12 @@ class Student(NamedTuple):
 
 def requests(experiments: Mapping[str, ModuleType], configs: Mapping[str, Any]) -> pd.DataFrame:
   """A row per group of students: experiment, group, seed-steps, and those of students that no earlier group has."""
-  rows, known = [], set()
+  rows, known = [], set[Student]()
   for name, experiment in experiments.items():
     for request in experiment.requests(configs[name]):
-      asked = {Student(task, *request[2:4], seed) for task in request.tasks for seed in request.seed_numbers}
+      asked = {
+        Student(task, request.model, request.training, seed) for task in request.tasks for seed in request.seed_numbers
+      }
       rows.append({
         "experiment": name, "group": request.name, "students": len(asked), "new_students": len(asked - known),
         "seed_steps": len(asked - known) * request.training.num_steps,

@@ -122,9 +122,11 @@ def _measure_group(config: PropositionOne, group: Students, obtain: Obtain) -> p
   frame = pd.DataFrame({"row": np.repeat(np.arange(num_students), len(visits)), "visit": np.tile(visits, num_students)})
   for name, values in measures._asdict().items():
     frame[name] = np.where(group.is_finite[:, None], values, np.nan).ravel()
-  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  if not obtain.claims_only:
+    losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+    frame = with_losses(frame, losses)
   labels = {"n": [task.num_chains for task in group.tasks], "p": list(config.cycle_probs)}
-  return group.label(with_losses(frame, losses), labels)
+  return group.label(frame, labels)
 
 
 def measure(config: PropositionOne, obtain: Obtain) -> dict[str, pd.DataFrame]:

@@ -129,6 +129,14 @@ def _label(request: Request, group: Students, frame: pd.DataFrame) -> pd.DataFra
   })  # fmt: skip
 
 
+def _walk_rows(
+  config: Any, group: Students, obtain: Obtain, rollouts: evaluation.Rollouts, kind: str
+) -> pd.DataFrame:  # fmt: skip
+  """Walk measures of rollouts, a row per student and temperature."""
+  measures = evaluation.mean_measures(group, rollouts, obtain.mesh)
+  return evaluation.measures_frame(measures, config.temperatures, group.is_finite).assign(decoding=kind)
+
+
 def evaluate_walks(
   config: Any, group: Students, obtain: Obtain, free: evaluation.Rollouts | None = None
 ) -> pd.DataFrame:
@@ -143,12 +151,12 @@ def evaluate_walks(
   roll_out = functools.partial(
     evaluation.roll_out, group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
   )
+  free = free or roll_out()
+  if obtain.claims_only:
+    return _walk_rows(config, group, obtain, free, FREE)
   masked = roll_out(processors=(decoding.legal_moves(teacher.sizes_of(group.tasks[0])),))
-  walks = [
-    evaluation.measures_frame(evaluation.mean_measures(group, rollouts, obtain.mesh), config.temperatures,
-      group.is_finite).assign(decoding=kind)
-    for kind, rollouts in ((FREE, free or roll_out()), (LEGAL, masked))
-  ]  # fmt: skip
+  kinds = {FREE: free, LEGAL: masked}
+  walks = [_walk_rows(config, group, obtain, rollouts, kind) for kind, rollouts in kinds.items()]
   losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
   return with_losses(pd.concat(walks, ignore_index=True), losses)
 

@@ -128,10 +128,12 @@ def _measure_group(config: TemporalErrors, group: Students, obtain: Obtain) -> d
     group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
     walks_per_graph=config.walks_per_graph, num_lags=config.num_lags, seed=0,
   )  # fmt: skip
-  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
-  walks = pd.concat([frames.summary, _legal_rows(config, group, obtain)], ignore_index=True)
+  walks = frames.summary
+  if not obtain.claims_only:
+    losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+    walks = with_losses(pd.concat([walks, _legal_rows(config, group, obtain)], ignore_index=True), losses)
   tables = {
-    "": with_losses(walks, losses), "_by_lag": frames.by_lag, "_by_visit": frames.by_visit, "_history": group.history
+    "": walks, "_by_lag": frames.by_lag, "_by_visit": frames.by_visit, "_history": group.history
   }  # fmt: skip
   labels = {
     "condition": [condition_name(task.visited_margin) for task in group.tasks],

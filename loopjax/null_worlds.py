@@ -74,7 +74,7 @@ WORLDS: dict[str, Law | None] = {
 
 
 class LawParameters(NamedTuple):
-  """A law as a student's parameters, traced: one compiled program serves all laws. All scalars; `key` is of its errors."""
+  """A law as a student's parameters, traced: one compiled program serves all. Scalars; `key` is that of its errors."""
 
   key: jax.Array
   is_memoryless: jax.Array
@@ -118,9 +118,7 @@ class _LawState(NamedTuple):
   graph_keys: jax.Array
 
 
-def _begin(
-  task: StarGraph, law: LawParameters, probabilities: TeacherProbabilities, problems: Problems
-) -> _LawState:
+def _begin(task: StarGraph, law: LawParameters, probabilities: TeacherProbabilities, problems: Problems) -> _LawState:
   shape = problems.goal_chain.shape
 
   def graph_key(labels: jax.Array) -> jax.Array:
@@ -242,8 +240,9 @@ def untrained_students(
 
 
 def _known(
-  model: Lawful | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], state: TrainState
-) -> Students:
+  model: Lawful | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int],
+  state: TrainState,
+) -> Students:  # fmt: skip
   num_students = len(tasks) * len(seed_numbers)
   columns = {"step": int, "row": int, "loss": float, "gradient_norm": float, "trained_positions": float}
   history = pd.DataFrame(columns=list(columns)).astype(columns)
@@ -254,6 +253,8 @@ def _known(
 
 class Pretender:
   """Gives experiments the students of one world in place of trained ones; see `students.Obtain`."""
+
+  claims_only = True
 
   def __init__(self, world: str, mesh: Mesh):
     require(world in WORLDS, "world", world, f"one of {list(WORLDS)}")

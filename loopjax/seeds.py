@@ -33,6 +33,15 @@ _BRIEF_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitt
 _BRIEF_POSITIONS = 2**14  # of a student: tens of students then run for less than the compilation saves
 
 
+_runs_long = False
+
+
+def expect_long_runs() -> None:
+  """Has every program of this process compiled well: for thousands of seeds no program takes less time than that."""
+  global _runs_long  # noqa: PLW0603
+  _runs_long = True
+
+
 def is_brief(num_positions: int) -> bool:
   """Whether a student reads so few positions that the program is better compiled quickly than well.
 
@@ -45,7 +54,7 @@ def compiler_options(*, brief: bool) -> dict[str, str | int | bool] | None:
   """For `jax.jit`, on a CPU; `brief`: for a program that takes less time to run than to compile."""
   if jax.default_backend() != "cpu":
     return None
-  return CPU_COMPILER_OPTIONS | (_BRIEF_OPTIONS if brief else {})
+  return CPU_COMPILER_OPTIONS | (_BRIEF_OPTIONS if brief and not _runs_long else {})
 
 
 def block(first_seed: int, num_seeds: int) -> range:

@@ -68,7 +68,8 @@ def _network(model: Transformer, task: StarGraph) -> Student:
     del probabilities
     prompts = jax.vmap(lambda graph: encoding.encode_prompt(task, graph))(problems.graphs)
     prompt = transformer.read_prompt(model, task, params, prompts)
-    cache = transformer.empty_cache(model, *problems.goal_chain.shape, teacher.stream_length(task))
+    num_graphs, num_rollouts = problems.goal_chain.shape
+    cache = transformer.empty_cache(model, num_graphs, num_rollouts, teacher.stream_length(task))
     if not task.goal_hidden:
       tokens = jax.vmap(lambda graph, goal: encoding.goal_token(task, graph, goal))(*problems)
       _, cache = transformer.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)

@@ -213,7 +213,9 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
     model = configs.from_json(Transformer, run["model"], "model")
     config = configs.from_json(Training, run["training"], "training")
     kind = OBJECTIVES[run["objective"]]
-    objectives = [configs.from_json(kind, one, f"objectives.{i}") for i, one in run["objectives"].items()]
+    objectives: list[ObjectiveConfig] = [
+      configs.from_json(kind, one, f"objectives.{i}") for i, one in run["objectives"].items()
+    ]
     check_one_program(tasks)
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
@@ -267,9 +269,15 @@ class Request(NamedTuple):
 
 
 class Obtain(Protocol):
-  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`)."""
+  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`).
+
+  Attributes:
+    mesh: on which they are.
+    claims_only: whether nothing is wanted but what the measures of claims read: no legal decoding, no losses.
+  """
 
   mesh: Mesh
+  claims_only: bool
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
@@ -286,6 +294,8 @@ class Trainer:
   seeds, is read from there. So experiments share students.
   """
 
+  claims_only = False
+
   def __init__(self, folder: str | os.PathLike[str], mesh: Mesh):
     self.folder, self.mesh = Path(folder), mesh
 
@@ -296,8 +306,7 @@ class Trainer:
     objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
     wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
     own = self.folder / name
-    is_alone = params is not None or _holds_all(own, wanted)
-    elsewhere = {} if is_alone else self._find(own, wanted)
+    elsewhere = {} if params is not None else self._find(own, wanted)
     left = [i for i in range(len(tasks)) if i not in elsewhere]
     parts = {}
     if left:
@@ -310,16 +319,23 @@ class Trainer:
       parts = {i: (trained, number) for number, i in enumerate(left)}
     loaded = {folder: load_students(folder, self.mesh) for folder, _ in elsewhere.values()}
     parts |= {i: (loaded[folder], number) for i, (folder, number) in elsewhere.items()}
-    return _assemble([parts[i] for i in range(len(tasks))], list(tasks), objectives, list(seed_numbers), self.mesh)
+    ordered = [parts[i] for i in range(len(tasks))]
+    students = _assemble(ordered, list(tasks), objectives, list(seed_numbers), self.mesh)
+    _check_some_finite(students, name)
+    return students
 
   def _find(self, own: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[int, tuple[Path, int]]:
-    """For those that another group has trained to the end: its folder, and the number of the task there."""
+    """For those that another group has trained to the end: its folder, and the number of the task there.
+
+    What `own` has begun stays there, whoever has trained it since: a folder never changes its group.
+    """
+    missing = {i: one for i, one in enumerate(wanted) if not _holds(own, one)}
     found: dict[int, tuple[Path, int]] = {}
     for path in sorted(self.folder.glob("*/config.json")):
       if path.parent == own or not _is_complete(path.parent):
         continue
       run = _read_identity(path.parent)
-      for i, one in enumerate(wanted):
+      for i, one in missing.items():
         place = _place(run, one)
         if i not in found and place is not None:
           logging.info("%s: students of %s are taken from %s", own.name, one["tasks"], path.parent.name)
@@ -327,12 +343,9 @@ class Trainer:
     return found
 
 
-def _holds_all(folder: Path, wanted: Sequence[Mapping[str, Any]]) -> bool:
-  """Whether a group of all that is wanted has begun in `folder`."""
-  if not (folder / "config.json").exists():
-    return False
-  run = _read_identity(folder)
-  return all(_place(run, one) is not None for one in wanted)
+def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
+  """Whether a group with the one task of `one` has begun in `folder`."""
+  return (folder / "config.json").exists() and _place(_read_identity(folder), one) is not None
 
 
 def _is_complete(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from loopjax import checkpoints
 
 
 class TrainState(NamedTuple):
-  """As training.TrainState; checkpoints know nothing of it."""
+  """Much as training.TrainState; checkpoints know nothing of it."""
 
   step: Any
   params: Any
@@ -119,12 +119,14 @@ class CheckpointsTest(parameterized.TestCase):
   def test_nothing_saved(self):
     state = make_state(over_seeds(4))
     self.assertIsNone(checkpoints.load(self.folder, state))
+    self.assertIsNone(checkpoints.latest_step(self.folder))
     self.assertFalse(self.folder.exists())
     self.folder.mkdir()
     self.assertIsNone(checkpoints.load(self.folder, state))
     (self.folder / "config.json").write_text("{}")
     (self.folder / "5.orbax-checkpoint-tmp").mkdir()
     self.assertIsNone(checkpoints.load(self.folder, state))
+    self.assertIsNone(checkpoints.latest_step(self.folder))
 
   def test_the_latest_is_loaded_and_only_a_few_are_kept(self):
     state = {"a": np.zeros(2, np.int32)}
@@ -133,6 +135,7 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertEqual(self.steps(), ["10", "100"])
     found, step = checkpoints.load(self.folder, state)
     self.assertEqual((step, list(found["a"])), (100, [100, 100]))
+    self.assertEqual(checkpoints.latest_step(self.folder), 100)
     checkpoints.save(self.folder, 101, state, keep=1)
     self.assertEqual(self.steps(), ["101"])
 

@@ -89,11 +89,11 @@ class RunTest(absltest.TestCase):
   def test_a_run_that_was_stopped_goes_on_with_the_next_cell(self):
     order, done = list(correlation_map.names(TINY)), []
 
-    def run_cell(config, cell, name, folder, description):
+    def run_cell(config, cell, folder, description):
       if len(done) == 2 and cell not in done[2:] and not resumed:
         raise KeyboardInterrupt
       done.append(cell)
-      return {f"correlation_map/{name}": said(config, cell)}
+      return said(config, cell)
 
     resumed = False
     with mock.patch.object(correlation_map, "_run_cell", run_cell):
@@ -116,7 +116,7 @@ class RunTest(absltest.TestCase):
     task = dataclasses.replace(TINY.task, graph_fixed=True)
     cell = dataclasses.replace(TINY.base(), noise=0.5, taken=0.5, task=task)
     with mock.patch.object(repetition, "evaluate_repetition", wraps=repetition.evaluate_repetition) as evaluate:
-      frame = correlation_map._run_cell(TINY, cell, "half", self.folder, "half")["correlation_map/half"]
+      frame = correlation_map._run_cell(TINY, cell, self.folder, "half")
     (group, _), _ = evaluate.call_args
     self.assertEqual((group.tasks, group.objectives), ([task], [LabelNoise(0.5)]))
     np.testing.assert_array_equal(group.state.step[:2], 2)
@@ -131,7 +131,7 @@ class RunTest(absltest.TestCase):
     self.assertEqual((run_config["objective"], run_config["objectives"]["0"]), ("LabelNoise", {"share": 0.5}))
     self.assertTrue(run_config["tasks"]["0"]["graph_fixed"])
     with self.assertRaisesRegex(ValueError, "until=1 .* at least 2"):
-      correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=0.25), "back", self.folder, "back")
+      correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=0.25), self.folder, "back")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
-from experiments import confidence as experiment
 from loopjax import claims, loop_confidence, plotting, seeds
 from loopjax.analysis.confidence import QUANTILES
-from loopjax.student_functions import Problems
 from loopjax.evaluation import Rollouts
 from loopjax.star_graph import Graph, StarGraph
+from loopjax.student_functions import Problems
+from loopjax.students import Students
 from loopjax.teacher import PADDING
+from loopjax.training import MaximumLikelihood, Training
 
 TASK = StarGraph(num_chains=3, chain_length=1, max_steps=12)
 LOOP, ENDS = 6 * [0, 1], [0, 1, 3, 0, 1, 2, *(6 * [PADDING])]
@@ -28,8 +29,11 @@ def evaluate() -> loop_confidence.LoopFrames:
   mesh = seeds.device_mesh()
   nodes, values = (seeds.place(np.stack([x, x]), mesh) for x in (nodes, values.astype(np.float32)))
   nothing = Problems(Graph(*2 * [jax.numpy.zeros(())]), jax.numpy.zeros(()))
-  rollouts, is_finite = Rollouts(nodes, values, nothing), np.array([True, False])
-  return loop_confidence.evaluate_loops(TASK, rollouts, is_finite, mesh, temperatures=(0.0, 1.0), repetitions=(1, 3))
+  group = Students(
+    [TASK], None, Training(), [0, 1], [MaximumLikelihood()], None, np.array([True, False]), pd.DataFrame()
+  )
+  rollouts = Rollouts(nodes, values, None, nothing)
+  return loop_confidence.evaluate_loops(group, rollouts, mesh, temperatures=(0.0, 1.0), repetitions=(1, 3))
 
 
 class FramesTest(absltest.TestCase):
@@ -83,6 +87,8 @@ class ReadingTest(absltest.TestCase):
     np.testing.assert_allclose(lines["clean, 90% quantile"].get_ydata(), 0.6 + 0.05 * np.array([1, 2, 5]))
 
   def test_claims_compare_the_ends_of_the_cohort(self):
+    from experiments import confidence as experiment
+
     table = claims.evaluate(experiment.claims(), long_frame(), "standard").set_index("claim")
     self.assertEqual(table["verdict"].tolist(), ["holds", "holds"])
     np.testing.assert_allclose(table["value"], 0.76 / 0.56)

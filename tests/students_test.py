@@ -209,6 +209,16 @@ class TrainerTest(FolderTest):
     for task in range(2):
       assert_same_students(both, task, train(TASKS[:2]), task)
 
+  def test_a_stopped_group_goes_on_though_another_has_trained_a_task_of_its_own_since(self):
+    """What a folder has begun stays in it: else the rest of the group would find the folder of another one."""
+    self.call("first", TASKS[:1])
+    train(TASKS[1:], folder=self.folder / "second", until=1)  # what the trainer had begun of [0, 1, 2]
+    self.call("third", TASKS[1:2])
+    resumed = self.call("second", TASKS)
+    self.assertEqual(self.rows_trained("second"), 4)
+    for task in range(3):
+      assert_same_students(resumed, task, train(TASKS[task : task + 1]), 0)
+
   def test_other_initial_parameters_are_a_group_of_their_own(self):
     first = self.call("first", TASKS[:1])
     start = jax.tree.map(lambda leaf: 1.5 * leaf, first.state.params)
@@ -230,6 +240,14 @@ class DivergedTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, message) as caught:
       train(params=self.start([2, 3]), description="the pair")
     self.assertNotIn("\n", str(caught.exception))
+
+  def test_nor_is_such_a_task_shared_in_silence(self):
+    """It was trained to the end, and its folder is complete."""
+    trainer = Trainer(self.enterContext(tempfile.TemporaryDirectory()), seeds.device_mesh())
+    with mock.patch.object(runner, "finite_rows", lambda history, params, num_rows: np.zeros(num_rows, bool)):
+      for name in ("first", "second", "first"):
+        with self.assertRaisesRegex(ValueError, rf"^{name}: all 2 students of StarGraph\(.*\) diverged; lower "):
+          trainer(name, TASKS[:1], MODEL, TRAINING, SEEDS)
 
   def test_single_students_that_diverged_are_marked(self):
     trained = train(params=self.start([0, 3]))

@@ -17,8 +17,8 @@ from loopjax import decoding, encoding, teacher
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
 from loopjax.decoding import LogitsProcessor
-from loopjax.student_functions import Problems
 from loopjax.star_graph import ROOT, Graph, StarGraph
+from loopjax.student_functions import Problems
 from loopjax.teacher import PADDING
 from loopjax.transformer import Transformer
 from tests import brute_force

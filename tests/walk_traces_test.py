@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from absl.testing import absltest, parameterized
-from jax.sharding import AxisType
+from jax.sharding import AxisType, Mesh
 
-from loopjax import evaluation, files, seeds, students, teacher, walk_traces
+from loopjax import evaluation, files, null_worlds, seeds, students, training, walk_traces
+from loopjax.null_worlds import Law
 from loopjax.star_graph import StarGraph
+from loopjax.students import Students
 from loopjax.teacher import PADDING
-from loopjax.training import Training, TrainState
+from loopjax.training import MaximumLikelihood, Training, TrainState
 from loopjax.transformer import Transformer
 from tests import brute_force
 from tests.transformer_test import random_params
@@ -42,35 +47,45 @@ def mesh_of(num_devices: int):
   )
 
 
-@functools.cache
-def traced() -> tuple[walk_traces.WalkTraces, evaluation.Rollouts]:
-  """Two students on 8 graphs, read, and the rollouts that were read."""
-  mesh, keys = mesh_of(2), jax.random.split(jax.random.key(0), 2)
+def networks(mesh: Mesh) -> Students:
+  """Two random networks, which leave the graph soon."""
+  keys = jax.random.split(jax.random.key(0), 2)
   params = jax.tree.map(lambda *x: jnp.stack(x), *(random_params(MODEL, TASK, seed) for seed in (3, 4)))
-  extra = jax.tree.map(lambda leaf: jnp.full(2, leaf), teacher.teacher_probabilities(TASK))
-  state = TrainState(jnp.zeros(2, jnp.int32), params, (), keys, extra)
-  state = state._replace(params=seeds.place(params, mesh), extra=seeds.place(extra, mesh))
-  asked = dict(temperatures=TEMPERATURES, num_graphs=8, seed=5)
-  traces = walk_traces.trace_students(TASK, MODEL, state, 2, mesh, **asked)
-  rollouts = evaluation.roll_out(TASK, MODEL, state, mesh, **asked)
-  return traces, jax.tree.map(np.asarray, seeds.to_host(rollouts, 2))
+  task_state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), training.task_state(TASK, TRAINING))
+  state = seeds.place(TrainState(jnp.zeros(2, jnp.int32), params, (), keys, task_state, ()), mesh)
+  return Students([TASK], MODEL, TRAINING, [0, 1], [MaximumLikelihood()], state, np.ones(2, bool), pd.DataFrame())
 
 
+def laws(mesh: Mesh) -> Students:
+  """Two that keep to the rules, so that their walks are long and hold loops."""
+  return null_worlds.law_students(Law("memoryless", error_size=0.5), [TASK], TRAINING, (0, 1), mesh)
+
+
+@functools.cache
+def traced(kind: Callable[[Mesh], Students]) -> tuple[walk_traces.WalkTraces, evaluation.Rollouts]:
+  """Two students on 8 graphs, read, and the rollouts that were read."""
+  mesh = mesh_of(2)
+  group, asked = kind(mesh), dict(temperatures=TEMPERATURES, num_graphs=8, seed=5)
+  traces = walk_traces.trace_students(group, mesh, **asked)
+  return traces, jax.tree.map(np.asarray, seeds.to_host(evaluation.roll_out(group, mesh, **asked), 2))
+
+
+@parameterized.named_parameters(("networks", networks), ("laws", laws))
 class WalkTracesTest(parameterized.TestCase):
-  def test_the_walk_is_the_rollouts_and_the_largest_probability_its_confidence(self):
-    traces, rollouts = traced()
+  def test_the_walk_is_the_rollouts_and_the_largest_probability_its_confidence(self, kind):
+    traces, rollouts = traced(kind)
     np.testing.assert_array_equal(traces.nodes, rollouts.nodes)
     np.testing.assert_array_equal(traces.goal_chain, rollouts.problems.goal_chain)
     asked = ~np.isnan(traces.off_graph)
-    self.assertGreater(np.sum(asked), 100)
+    self.assertGreater(np.sum(asked), 100 if kind is laws else 48)
     largest = np.maximum(traces.student.max(axis=-1), traces.off_graph)  # one label is off the graph
     np.testing.assert_allclose(largest[asked], rollouts.confidence[..., 1:][asked], atol=1e-5)
 
-  def test_rows_sum_to_one_and_are_asked_where_the_walk_can_be_read(self):
-    traces, _ = traced()
+  def test_rows_sum_to_one_and_are_asked_where_the_walk_can_be_read(self, kind):
+    traces, _ = traced(kind)
     walk = traces.nodes
     off_graph = np.maximum.accumulate(walk >= TASK.num_nodes, axis=-1)[..., :-1]
-    self.assertTrue(off_graph.any())  # else what follows has not been tried
+    self.assertEqual(off_graph.any(), kind is networks)  # else what follows has not been tried
     expected = (walk[..., 1:] != PADDING) & ~off_graph
     for values in (traces.student, traces.teacher):
       np.testing.assert_array_equal(~np.isnan(values).any(axis=-1), expected)
@@ -78,15 +93,15 @@ class WalkTracesTest(parameterized.TestCase):
     np.testing.assert_allclose((traces.student.sum(axis=-1) + traces.off_graph)[expected], 1, atol=1e-5)
     np.testing.assert_allclose(traces.teacher.sum(axis=-1)[expected], 1, atol=1e-5)
 
-  def test_greedy_walks_go_where_the_student_gives_most(self):
-    traces, _ = traced()
+  def test_greedy_walks_go_where_the_student_gives_most(self, kind):
+    traces, _ = traced(kind)
     student, off_graph, walk = traces.student[:, :, 0], traces.off_graph[:, :, 0], traces.nodes[:, :, 0, 1:]
     asked = ~np.isnan(off_graph)
     everything = np.concatenate([student, off_graph[..., None]], axis=-1)
     np.testing.assert_array_equal(everything.argmax(axis=-1)[asked], walk[asked])
 
-  def test_the_teacher_is_brute_forces(self):
-    traces, _ = traced()
+  def test_the_teacher_is_brute_forces(self, kind):
+    traces, _ = traced(kind)
     for index in np.argwhere(~np.isnan(traces.off_graph))[::7]:
       *which, step = map(int, index)
       walk = traces.nodes[tuple(which)][: step + 1].tolist()
@@ -95,9 +110,18 @@ class WalkTracesTest(parameterized.TestCase):
       expected = [distribution.get(node, 0.0) for node in range(TASK.num_nodes)]
       np.testing.assert_allclose(traces.teacher[tuple(index)], expected, atol=1e-6, err_msg=str(walk))
 
-  def test_loops_repeat_from_their_onset(self):
-    traces, _ = traced()
-    self.assertTrue((traces.loop.period > 0).any())
+  def test_an_invalid_move_is_the_last_one(self, kind):
+    traces, _ = traced(kind)
+    for which in np.ndindex(traces.nodes.shape[:-1]):
+      walk = traces.nodes[which][traces.nodes[which] != PADDING].tolist()
+      expected = [b in brute_force.valid_successors(TASK, a) for a, b in itertools.pairwise(walk)]
+      self.assertEqual(traces.is_valid[which][: len(walk) - 1].tolist(), expected)
+      self.assertTrue(all(expected[:-1]))
+    self.assertEqual(traces.is_valid.all(), kind is laws)
+
+  def test_loops_repeat_from_their_onset(self, kind):
+    traces, _ = traced(kind)
+    self.assertEqual((traces.loop.period > 0).any(), kind is laws)  # what is broken soon has no time for one
     for which in np.argwhere(traces.loop.period > 0):
       walk = traces.nodes[tuple(which)]
       onset, period, repetitions, length = (int(field[tuple(which)]) for field in traces.loop)
@@ -121,11 +145,11 @@ class LoadStudentsTest(absltest.TestCase):
       group = students.load_students(self.root / "run", mesh_of(num_devices))
       self.assertEqual(group.tasks, self.tasks)
       self.assertEqual((group.model, group.training, group.seed_numbers), (MODEL, TRAINING, [0, 7, 9]))
-      host = seeds.to_host((group.students.state.params, group.students.state.extra), 6)
-      expected = seeds.to_host((self.trained.state.params, self.trained.state.extra), 6)
+      host = seeds.to_host((group.state.params, group.state.task), 6)
+      expected = seeds.to_host((self.trained.state.params, self.trained.state.task), 6)
       jax.tree.map(np.testing.assert_array_equal, host, expected)
-      np.testing.assert_array_equal(group.students.is_finite, [True] * 6)
-      self.assertEqual(group.students.history["step"].max(), 3)
+      np.testing.assert_array_equal(group.is_finite, [True] * 6)
+      self.assertEqual(group.history["step"].max(), 3)
 
   def copy_of_config(self, name: str, **changes) -> pathlib.Path:
     """A folder with the checkpoint and another config."""
