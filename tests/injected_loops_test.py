@@ -32,11 +32,17 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
+def students_of(world: str) -> null_worlds.Pretender:
+  """Those of a world, of whom all is asked: legal decoding and losses too."""
+  obtain = null_worlds.Pretender(world, seeds.device_mesh())
+  obtain.claims_only = False
+  return obtain
+
+
 class WorldsTest(absltest.TestCase):
   def test_students_that_hold_the_loop_posterior(self):
-    world = null_worlds.Pretender("loop posterior, untraced", seeds.device_mesh())
     with mock.patch.object(injected_loops, "SAMPLED_STREAMS", 2**12):
-      tables = injected_loops.measure(TINY, world)
+      tables = injected_loops.measure(TINY, students_of("loop posterior, untraced"))
     frame = tables["injected_loops"]
     self.assertLen(frame, (2 * 6 + 2) * 2 * 3)
     self.assertFalse(frame.duplicated(["condition", "seed", "decoding", "temperature"]).any())
@@ -54,8 +60,7 @@ class WorldsTest(absltest.TestCase):
 
   def test_a_student_without_the_posterior_has_not_learnt_the_loops(self):
     config = dataclasses.replace(TINY, further_shares=())
-    world = null_worlds.Pretender("memoryless", seeds.device_mesh())
-    frame = injected_loops.measure(config, world)["injected_loops"]
+    frame = injected_loops.measure(config, students_of("memoryless"))["injected_loops"]
     off = injected_loops.learnt(0.1).measure(frame)
     self.assertLen(off, 6)
     self.assertGreater(off.min(), injected_loops.MOST_OFF)
