@@ -44,8 +44,11 @@ def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
   walks, frame = tables[injected_loops.NAME], tables[f"{injected_loops.NAME}_confidence"]
   walks = walks[walks["decoding"] == FREE]
   folder = output_dir / "figures"
-  plotting.save(plotting.confidence_by_repetition(frame), folder / f"{NAME}_by_repetition")
-  plotting.save(plotting.confidence_quantiles(frame), folder / f"{NAME}_quantiles")
+  if frame["q50"].notna().any():
+    plotting.save(plotting.confidence_by_repetition(frame), folder / f"{NAME}_by_repetition")
+    plotting.save(plotting.confidence_quantiles(frame), folder / f"{NAME}_quantiles")
+  else:
+    print("no walk of any student loops: there is no confidence to draw")
   print(loops_table(walks), table(config, frame), sep="\n\n")
   return joined(tables)
 

@@ -288,7 +288,8 @@ def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[
       published=0.0, **published,
     ),
     Claim(
-      name=f"injected_returns_{suffix}", source="ours", presets=("quick", "standard", "paper"),
+      name=f"injected_returns_{suffix}", source="ours",
+      presets=("quick", "standard", "paper") if temperature in config.temperatures else ("standard", "paper"),
       description="Injected loops add the returns that the loop posterior explains, or more than half of them.",
       condition=f"{condition}: returns over those of clean students", measure=more, predicted=returns,
       bound=halfway(1.0, returns), direction="above", **common,

@@ -32,6 +32,10 @@ from loopjax.null_worlds import WORLDS, Pretender
 MOST_HOLDS = 0.025  # of the replications, by chance
 LEVEL = 0.05  # of the tests, over all cells together
 SEEDS_AT_ONCE = 600  # their walks fit into memory
+TOGETHER = (
+  ("risk_aversion",), ("proposition_one",), ("temporal_errors",), ("fixed_graph",), ("injected_loops", "confidence"),
+)  # experiments that ask for the same students; the last one's table has what all of them read  # fmt: skip
+WITHOUT_LOOPS = {"loop posterior, traced": "exact teacher", "loop posterior, untraced": "memoryless"}
 COLUMNS = ["claim", "world", "must_not_hold", "replications", "share_holds", "is_wrong"]
 
 
@@ -77,11 +81,24 @@ def run_cells(
     held.append([holds(claim, frame, numbers) for claim in registered])
     bar.update(count)
   shares = np.concatenate(held, axis=1).mean(axis=1)
+  return _rows(registered, world, replications, shares)
+
+
+def _rows(registered: list[Claim], world: str, replications: int, shares: np.ndarray) -> pd.DataFrame:
   return pd.DataFrame({
     "claim": [claim.name for claim in registered], "world": world,
     "must_not_hold": [world in claim.must_not_hold for claim in registered], "replications": replications,
     "share_holds": shares,
   })  # fmt: skip
+
+
+def _same_law(cells: pd.DataFrame, registered: list[Claim], experiment: ModuleType, config: Any, world: str) -> Any:
+  """The shares of another world whose students are the same here, since nothing is injected; None: there is none."""
+  other = WITHOUT_LOOPS.get(world)
+  is_clean = all(task.injected_share == 0 for request in experiment.requests(config) for task in request.tasks)
+  known = cells[cells["world"] == other].set_index("claim")["share_holds"] if other and is_clean else {}
+  names = [claim.name for claim in registered]
+  return known.reindex(names).to_numpy() if set(names) <= set(known) else None
 
 
 def judge_cells(cells: pd.DataFrame) -> pd.DataFrame:
@@ -111,17 +128,23 @@ def run(preset: str, path: Path, replications: int, network_replications: int) -
   """All claims of a preset through all worlds; writes the table after every experiment and world, and returns it."""
   about = {"preset": preset, "replications": replications, "network_replications": network_replications}
   cells = _finished(path, about)
-  todo = [(world, name, module) for name, module in reproduce.EXPERIMENTS.items() for world in WORLDS]
+  todo = [(world, names) for names in TOGETHER for world in WORLDS]
   counts = {world: network_replications if law is None else replications for world, law in WORLDS.items()}
-  with tqdm.tqdm(total=sum(counts[world] for world, *_ in todo), unit=" replications") as bar:
-    for world, name, module in todo:
-      config = getattr(presets.PRESETS[preset], name)
-      registered = [claim for claim in module.claims(config) if preset in claim.presets]
+  with tqdm.tqdm(total=sum(counts[world] for world, _ in todo), unit=" replications") as bar:
+    for world, names in todo:
+      experiment, config = reproduce.EXPERIMENTS[names[-1]], getattr(presets.PRESETS[preset], names[-1])
+      everything = [claim for name in names for claim in reproduce.EXPERIMENTS[name].claims(config)]
+      registered = [claim for claim in everything if preset in claim.presets]
+      bar.set_postfix_str(f"{names[-1]}, {world}")
       if {(claim.name, world) for claim in registered} <= set(zip(cells["claim"], cells["world"], strict=True)):
         bar.update(counts[world])
         continue
-      bar.set_postfix_str(f"{name}, {world}")
-      found = run_cells(module, registered, config, world, counts[world], bar)
+      shares = _same_law(cells, registered, experiment, config, world)
+      if shares is None:
+        found = run_cells(experiment, registered, config, world, counts[world], bar)
+      else:
+        found = _rows(registered, world, counts[world], shares)
+        bar.update(counts[world])
       cells = judge_cells(pd.concat([cells[COLUMNS[:-1]], found], ignore_index=True) if len(cells) else found)
       claims.write_csv(cells, path)
   return cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,8 +120,9 @@ def temperature_grid(
     )  # fmt: skip
   for axes, measure in zip(grid[:, 0], measures, strict=True):  # one scale a row: that of all its columns
     if measure not in LABELS or LABELS[measure].limits is None:
-      limits = [other.dataLim for other in axes.get_shared_y_axes().get_siblings(axes)]
-      low, high = min(0.0, *(x.y0 for x in limits)), max(x.y1 for x in limits)
+      drawn = [other.dataLim for other in axes.get_shared_y_axes().get_siblings(axes)]
+      ends = [end for x in drawn for end in (x.y0, x.y1) if math.isfinite(end)]  # a panel may have nothing to show
+      low, high = min([0.0, *ends]), max([*ends, 1e-6])
       axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
   figure.set_figheight(figure.get_figheight() + 0.3 + 0.14 * max(map(len, columns.values())))
   shown = [counts.counted[condition] for conditions in columns.values() for condition in conditions]
