@@ -74,11 +74,11 @@ def _growth(condition: str) -> Measure:
 
   def measure(frame: pd.DataFrame) -> pd.Series:
     rows = frame[(frame["condition"] == condition) & (frame["temperature"] == 0) & frame["repetition"].notna()]
-    if rows.empty:
-      raise NotRun(f"no repetition of a loop of {condition} at T = 0")
     by_repetition = rows.pivot(index="seed", columns="repetition", values="cohort_confidence")
     known = by_repetition.columns[by_repetition.notna().any()]
-    return by_repetition[known.max()] / by_repetition[1] if len(known) else by_repetition[1]
+    if known.empty:
+      raise NotRun(f"no cohort of loops of {condition} at T = 0")
+    return by_repetition[known.max()] / by_repetition[1]
 
   return measure
 

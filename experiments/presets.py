@@ -158,7 +158,7 @@ def _standard() -> Preset:
       shares=(0.0, 1e-3),
       further_shares=(1e-2,),
       model=_student(2),
-      training=Training(num_steps=6_000, rows_per_step=16, learning_rate=3e-3),
+      training=Training(num_steps=20_000, rows_per_step=16, learning_rate=3e-3),
       num_seeds=16,
       further_seeds=4,
       temperatures=_WARMER,

@@ -47,12 +47,12 @@ class Student(NamedTuple):
 
 @functools.singledispatch
 def functions_of(model: Any, task: StarGraph) -> Student:
-  """The functions of students of this kind; `model` is a `Transformer` or a law of `null_worlds`.
+  """The functions of students of this kind; `model` is a `Transformer`, or `null_worlds.Lawful`.
 
   Raises:
     TypeError: it is neither.
   """
-  raise TypeError(f"model={model!r} is not allowed: must be a Transformer or a Law, for {task}")
+  raise TypeError(f"model={model!r} is not allowed: must be a Transformer or Lawful, for {task}")
 
 
 class _NetworkState(NamedTuple):

@@ -88,12 +88,24 @@ class ReadingTest(absltest.TestCase):
 
   def test_claims_compare_the_ends_of_the_cohort(self):
     from experiments import confidence as experiment
+    from experiments.injected_loops import InjectedLoops
 
-    table = claims.evaluate(experiment.claims(), long_frame(), "standard").set_index("claim")
-    self.assertEqual(table["verdict"].tolist(), ["holds", "holds"])
-    np.testing.assert_allclose(table["value"], 0.76 / 0.56)
+    (claim,) = experiment.claims(InjectedLoops())
+    self.assertIn("0.1% injected", claim.condition)
+    per_seed = 0.01 * np.arange(3)
+    np.testing.assert_allclose(claim.measure(long_frame()), (0.75 + per_seed) / (0.55 + per_seed))
     silent = long_frame().assign(cohort_confidence=np.nan)
-    self.assertEqual(set(claims.evaluate(experiment.claims(), silent, "standard")["verdict"]), {"not run"})
+    with self.assertRaises(claims.NotRun):
+      claim.measure(silent)
+
+  def test_confidence_that_is_predicted(self):
+    """A mean over s and r of each repetition: s is sure, r resets with the loop posterior's probability."""
+    from experiments import confidence as experiment
+    from experiments.injected_loops import InjectedLoops
+
+    (claim,) = experiment.claims(InjectedLoops(shares=(0.0, 0.5), repetitions=(1, 3)))
+    after = [x + (1 - x) * 0.3 for x in (0.5, 0.5 / (0.5 + 0.5 * 0.3**2))]
+    self.assertAlmostEqual(claim.predicted, (1 + after[1]) / (1 + after[0]))
 
 
 if __name__ == "__main__":

@@ -178,12 +178,12 @@ class ErrorsTest(absltest.TestCase):
     tasks = [make_task(reset_prob=0.3, explore_prob=0.8, visited_margin=0.1, injected_share=0.05)]
     law = Law("memoryless", error_size=0.3)
     rollouts = rolled_out(law, tasks, 20)
-    student = student_functions.functions_of(law, teacher.sizes_of(tasks[0]))
+    student = student_functions.functions_of(null_worlds.Lawful(), teacher.sizes_of(tasks[0]))
     state = null_worlds.law_students(law, tasks, Training(), SEEDS, seeds.device_mesh()).state
-    read = jax.jit(lambda key, *asked: student.read(key, teacher.teacher_probabilities(tasks[0]), *asked))
+    read = jax.jit(lambda law, *asked: student.read(law, teacher.teacher_probabilities(tasks[0]), *asked))
     for row in SEEDS:
       problems, nodes = jax.tree.map(lambda leaf, row=row: leaf[row], (rollouts.problems, rollouts.nodes))
-      logits = read(state.params[row], problems, nodes)
+      logits = read(jax.tree.map(lambda leaf, row=row: leaf[row], state.params), problems, nodes)
       children = student_functions.child_logits(tasks[0], problems.graphs, logits)
       asked = nodes[..., 1:] != PADDING
       self.assertGreater(np.sum(asked & (nodes[..., :-1] == ROOT)), 100)
@@ -206,7 +206,12 @@ class WorldsTest(parameterized.TestCase):
   def test_a_pretender_gives_the_worlds_students_whatever_is_asked_for(self, world):
     pretender = Pretender(world, seeds.device_mesh())
     students = pretender("any", CLEAN, MODEL, Training(), [3, 4, 5])
-    self.assertEqual(students.model, null_worlds.WORLDS[world])
+    law = null_worlds.WORLDS[world]
+    params = jax.tree.map(lambda leaf: seeds.to_host(leaf, 12), students.state.params._replace(key=jnp.zeros(12)))
+    np.testing.assert_array_equal(params.is_memoryless, law.learner == "memoryless")
+    np.testing.assert_array_equal(params.is_standing, law.errors == "standing")
+    np.testing.assert_allclose(params.error_size, law.error_size)
+    np.testing.assert_array_equal(params.loop_posterior, law.loop_posterior)
     self.assertEqual((students.tasks, students.seed_numbers), (CLEAN, [3, 4, 5]))
     self.assertEqual(students.objectives, [MaximumLikelihood()] * 4)
     np.testing.assert_array_equal(students.is_finite, [True] * 12)

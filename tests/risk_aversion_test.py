@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loopjax import decoding, student_functions, teacher, theory, transformer
 from loopjax.analysis import risk_aversion
 from loopjax.encoding import Row
-from loopjax.null_worlds import Law
+from loopjax.null_worlds import Law, Lawful, law_parameters
 from loopjax.star_graph import ROOT, START, StarGraph
 from loopjax.transformer import Transformer
 from tests import brute_force
@@ -206,10 +206,11 @@ class LawTest(parameterized.TestCase):
   def test_the_memoryless_learner_is_the_solution_at_every_visit(self, reset_prob):
     """On both sides of the line p = 1/(n + 1), by the code that networks go through."""
     task = make_task(reset_prob=reset_prob, explore_prob=0.5)
-    student = student_functions.functions_of(Law("memoryless", loop_posterior=False), task)
+    student = student_functions.functions_of(Lawful(), task)
     _, problems = params_and_problems()
     measures = functools.partial(risk_aversion.measure_students_root, task, student, num_visits=NUM_VISITS)
-    got = measures(jax.random.key(0), teacher.teacher_probabilities(task), problems)
+    law = law_parameters(Law("memoryless", loop_posterior=False), jax.random.key(0))
+    got = measures(law, teacher.teacher_probabilities(task), problems)
     np.testing.assert_allclose(got.cycle_probability, reset_prob, rtol=1e-3)
     np.testing.assert_allclose(got.goal_child_probability, (1 - reset_prob) / 3, rtol=1e-3)
     np.testing.assert_allclose(got.total_variation, 0, atol=1e-3)

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from loopjax import decoding, repetition, student_functions, teacher
-from loopjax.null_worlds import Law
+from loopjax.null_worlds import Law, Lawful, law_parameters
 from loopjax.star_graph import StarGraph
 from loopjax.teacher import PADDING
 from loopjax.transformer import Transformer
@@ -30,12 +30,13 @@ def tearDownModule():
 
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
-    ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Law("memoryless", error_size=0.3), SHOWN)
+    ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN)
   )
   def test_step_by_step_as_at_once(self, model, task):
     """Along a teacher's walks, at every node from which they go on."""
     student, probabilities = student_functions.functions_of(model, task), teacher.teacher_probabilities(task)
-    params = jax.random.key(5) if isinstance(model, Law) else random_params(model, task)
+    law = law_parameters(Law("memoryless", error_size=0.3), jax.random.key(5))
+    params = law if isinstance(model, Lawful) else random_params(model, task)
 
     @jax.jit
     def both(key):
@@ -72,7 +73,7 @@ class StudentTest(parameterized.TestCase):
       np.testing.assert_array_equal(found[graph], logits[graph][..., of_children])
 
   def test_another_kind_of_student(self):
-    with self.assertRaisesRegex(TypeError, "^model=3 is not allowed: must be a Transformer or a Law"):
+    with self.assertRaisesRegex(TypeError, "^model=3 is not allowed: must be a Transformer or Lawful"):
       student_functions.functions_of(3, SHOWN)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import decoding, encoding, teacher
+from loopjax import decoding, encoding, student_functions, teacher
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
 from loopjax.decoding import LogitsProcessor
@@ -634,19 +634,23 @@ def recorder(task: StarGraph, problems: Problems) -> LogitsProcessor:
     valid = jax.vmap(allowed)(problems.graphs, labels)
     return (step + 1, kept.at[step].set(logits)), jnp.where(valid, logits, -jnp.inf)
 
-  return LogitsProcessor(lambda _: (jnp.int32(0), jnp.zeros(shape)), apply)
+  return LogitsProcessor(lambda *_: (jnp.int32(0), jnp.zeros(shape)), apply)
 
 
 class StudentTest(parameterized.TestCase):
   def walk(self, task: StarGraph, model: Transformer, params, temperature: float):
     """Problems, the walks' nodes and the logits [G, R, W - 1, V] that decoding saw."""
 
+    temperatures = [temperature] * STUDENT_WALKS
+    asked = task, student_functions.functions_of(model, task)
+
     @jax.jit
     def walk(params, problems, key):
-      record = recorder(task, problems)
-      rollout = decoding.begin(task, model, params, problems, key, [record])
+      record, of_teacher = recorder(task, problems), teacher.teacher_probabilities(task)
+      keys = decoding.column_keys(key, temperatures)
+      rollout = decoding.begin(*asked, params, of_teacher, problems, keys, [record])
       step = functools.partial(decoding.advance, num_steps=task.max_steps - 1, processors=[record])
-      rollout = step(task, model, params, problems, jnp.full((1, STUDENT_WALKS), temperature), rollout)
+      rollout = step(*asked, params, of_teacher, problems, jnp.array(temperatures), rollout)
       return rollout.nodes, jnp.moveaxis(rollout.processors[0][1], 0, 2)
 
     rng = np.random.default_rng(0)
@@ -664,7 +668,9 @@ class StudentTest(parameterized.TestCase):
     task = StarGraph(3, 2, max_steps=16, **settings)
     params = random_params(STUDENT, task)
     problems, nodes, logits = self.walk(task, STUDENT, params, 1.0)
-    got = jax.jit(functools.partial(temporal_errors.read_children, task, STUDENT))(params, problems, nodes)
+    functions, of_teacher = student_functions.functions_of(STUDENT, task), teacher.teacher_probabilities(task)
+    read = jax.jit(functions.read)(params, of_teacher, problems, nodes)
+    got = student_functions.child_logits(task, problems.graphs, read)
     self.assertEqual(got.shape, (STUDENT_GRAPHS, STUDENT_WALKS, task.max_steps - 1, task.num_chains))
     nodes, expected = np.asarray(nodes), np.asarray(self.of_children(task, problems, logits))
     asked = nodes[..., 1:] != PADDING
