@@ -40,7 +40,7 @@ def run(folder: Path, seconds: float | None) -> str:
 
 
 def compare(expected: Path, found: Path) -> int:
-  """Prints each table and whether it is the same; the number of those that are not. Histories have other chunks."""
+  """Prints each table and whether it is the same; the number of those that are not. Histories differ in chunks."""
   different = 0
   for path in sorted((expected / "results").glob("*.parquet")):
     if path.stem.endswith("_history"):
