@@ -45,7 +45,7 @@ def _student(num_layers: int) -> Transformer:
 def _quick() -> Preset:
   """The hard task does not tell the goal: it is hard in the limit, and stays so however long a student trains."""
   model, task = _student(1), StarGraph(num_chains=4, chain_length=2, max_steps=32, explore_prob=0.5, goal_hidden=True)
-  training, temperatures = Training(num_steps=1_200, rows_per_step=16, learning_rate=8e-3), (0.0, 0.4, 1.0)
+  training, temperatures = Training(num_steps=1_000, rows_per_step=16, learning_rate=8e-3), (0.0, 0.4, 1.0)
   return Preset(
     risk_aversion=RiskAversion(
       easy=StarGraph(num_chains=4, chain_length=1, max_steps=32, explore_prob=0.5),
@@ -67,10 +67,10 @@ def _quick() -> Preset:
       num_graphs=256,
     ),
     temporal_errors=TemporalErrors(
-      task=StarGraph(num_chains=5, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+      task=StarGraph(num_chains=4, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0),
       visited_margins=(0.0, 0.1),
       model=model,
-      training=Training(num_steps=2_000, rows_per_step=16, learning_rate=8e-3),
+      training=Training(num_steps=1_200, rows_per_step=16, learning_rate=8e-3),
       temperatures=temperatures,
       num_seeds=6,
       num_graphs=64,
@@ -78,7 +78,7 @@ def _quick() -> Preset:
       num_lags=3,
     ),
     fixed_graph=TemporalErrors(
-      task=StarGraph(num_chains=5, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0, graph_fixed=True),
+      task=StarGraph(num_chains=4, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0, graph_fixed=True),
       visited_margins=(0.0, 0.1),
       drawings=(0,),
       model=model,
@@ -90,10 +90,10 @@ def _quick() -> Preset:
       num_lags=3,
     ),
     injected_loops=InjectedLoops(
-      task=task,
+      task=dataclasses.replace(task, chain_length=1),
       shares=(0.0, 0.1),
       model=_student(2),
-      training=Training(num_steps=1_800, rows_per_step=16, learning_rate=5e-3),
+      training=Training(num_steps=1_000, rows_per_step=16, learning_rate=5e-3),
       num_seeds=6,
       temperatures=temperatures,
       num_graphs=128,
