@@ -14,12 +14,13 @@ MOST_ABOVE = 0.02  # nats per position, on fresh walks of the clean teacher
 FREE, LEGAL = "free", "legal"  # column decoding: as the student will, or with invalid moves masked
 
 
-def fit_for(learner: str, *conditions: Mapping[str, Any]) -> tuple[Fitness, ...]:
+def fit_for(learner: str, *conditions: Mapping[str, Any], most_above: float = MOST_ABOVE) -> tuple[Fitness, ...]:
   """That walks under `conditions` (rows of the frame) seldom break, and that students know what `learner` knows.
 
   Args:
     learner: `teacher` or `memoryless`, the exact learner that the claim's mechanism predicts.
     conditions: column -> value, of the rows that the claim reads.
+    most_above: the largest loss above the learner's, in nats per position.
   """
   checks = []
   for where in conditions:
@@ -27,7 +28,7 @@ def fit_for(learner: str, *conditions: Mapping[str, Any]) -> tuple[Fitness, ...]
     checks += [
       Fitness(name=f"broken walks ({name})", measure=_worst("broken", where), at_most=MOST_BROKEN),
       Fitness(
-        name=f"loss above the {learner}'s ({name})", measure=_worst(f"loss_above_{learner}", where), at_most=MOST_ABOVE
+        name=f"loss above the {learner}'s ({name})", measure=_worst(f"loss_above_{learner}", where), at_most=most_above
       ),
     ]
   return tuple(checks)
