@@ -96,9 +96,10 @@ def _same_law(cells: pd.DataFrame, registered: list[Claim], experiment: ModuleTy
   """The shares of another world whose students are the same here, since nothing is injected; None: there is none."""
   other = WITHOUT_LOOPS.get(world)
   is_clean = all(task.injected_share == 0 for request in experiment.requests(config) for task in request.tasks)
-  known = cells[cells["world"] == other].set_index("claim")["share_holds"] if other and is_clean else {}
-  names = [claim.name for claim in registered]
-  return known.reindex(names).to_numpy() if set(names) <= set(known) else None
+  if other is None or not is_clean:
+    return None
+  known = cells[cells["world"] == other].set_index("claim")["share_holds"]
+  return known.reindex([claim.name for claim in registered]).to_numpy()
 
 
 def judge_cells(cells: pd.DataFrame) -> pd.DataFrame:
