@@ -133,7 +133,7 @@ class ReproduceTest(parameterized.TestCase):
     new = asked["new_students"]
     self.assertEqual(new["injected_loops"].sum(), 3)
     self.assertEqual(new["confidence"].sum(), 0)
-    self.assertEqual(new.sum(), 4 * 3 + 2 * 3 + 2 * 3 + 2 * 2 * 2 + 3)
+    self.assertEqual(new.sum(), 4 * 3 + 2 * 3 + 2 * 3 + 2 * 2 + 3)
     np.testing.assert_array_equal(asked["seed_steps"], new * TRAINING.num_steps)
 
   @parameterized.parameters(*presets.PRESETS)
