@@ -191,7 +191,8 @@ def _visit_panels(config: TemporalErrors, by_visit: pd.DataFrame) -> pd.DataFram
 
 def _save_figures(config: TemporalErrors, tables: Mapping[str, pd.DataFrame], output_dir: Path, name: str) -> None:
   """Against temperature, against lag and by visit; training curves."""
-  frame = tables[name]
+  frame, by_lag = tables[name], _panels(config, tables[f"{name}_by_lag"])
+  by_visit = _visit_panels(config, tables[f"{name}_by_visit"])
   figures = {
     name: plotting.against_temperature(
       frame[frame["walks"] == ROLLOUTS], MEASURES, theory=theory_rows(config), published=published_rows(config)
@@ -199,10 +200,11 @@ def _save_figures(config: TemporalErrors, tables: Mapping[str, pd.DataFrame], ou
     f"{name}_legal": plotting.against_temperature(
       frame[frame["walks"] == LEGAL], MEASURES[2:], theory=theory_rows(config)
     ),
-    f"{name}_by_lag": plotting.correlation_by_lag(_panels(config, tables[f"{name}_by_lag"])),
-    f"{name}_by_visit": plotting.persistence_by_visit(_visit_panels(config, tables[f"{name}_by_visit"])),
+    f"{name}_by_lag": plotting.correlation_by_lag(by_lag),
     f"{name}_loss": plotting.training_curves(tables[f"{name}_history"]),
   }
+  if len(by_visit) > 0:  # none where walks break before their second visit
+    figures[f"{name}_by_visit"] = plotting.persistence_by_visit(by_visit)
   for figure_name, figure in figures.items():
     plotting.save(figure, output_dir / "figures" / figure_name)
 

@@ -32,7 +32,7 @@ from loopjax.transformer import Transformer
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop
 HARD = StarGraph(num_chains=3, chain_length=2, max_steps=8, explore_prob=0.5)
-NO_HARDNESS = StarGraph(num_chains=3, chain_length=2, max_steps=8, reset_prob=0.0, explore_prob=1.0)
+NO_HARDNESS = StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0)
 ERRORS = temporal_errors.TemporalErrors(
   task=NO_HARDNESS, visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3,
   num_graphs=8, walks_per_graph=2, num_lags=2,
