@@ -114,12 +114,14 @@ Policy = Callable[[StarGraph, State], list[float]]
 
 
 def teacher_policy(task: StarGraph, state: State) -> list[float]:
+  """The exact teacher's, which knows the goal."""
   unvisited, visited, bonus = child_probabilities(task, state.wrong_visited + state.goal_visited)
   goal_child = (visited if state.goal_visited else unvisited) + bonus
   return [task.reset_prob, float(goal_child), float(visited), float(unvisited)]
 
 
 def memoryless_policy(task: StarGraph, state: State) -> list[float]:
+  """That of the learner which plays Proposition 1's solution at every visit."""
   cycle, child = proposition_one(task.reset_prob, task.num_chains)
   return [float(cycle)] + 3 * [float(child)]
 
