@@ -20,6 +20,7 @@ from experiments.fit import FREE, fit_for
 from experiments.injected_loops import InjectedLoops, condition_name
 from loopjax import plotting, statistics
 from loopjax.claims import Claim, Measure, NotRun, halfway
+from loopjax.null_worlds import TEACHERS
 from loopjax.students import Obtain, Request
 
 NAME = "confidence"
@@ -99,7 +100,7 @@ def claims(config: InjectedLoops) -> list[Claim]:
       condition=f"{condition_name(share)}, T = 0: last over first repetition of the same loops",
       measure=_growth(condition_name(share)), null=1.0, predicted=predicted, bound=halfway(1.0, predicted),
       direction="above", presets=("quick", "standard", "paper"),
-      must_not_hold=("untrained", "exact teacher", "independent errors", "standing preference", "memoryless"),
+      must_not_hold=("untrained", *TEACHERS, "memoryless"),
       fitness=(*fit_for("memoryless", greedy), injected_loops.learnt(share)),
     )
   ]  # fmt: skip

@@ -43,6 +43,7 @@ from loopjax import (
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
 from loopjax.config import check_fields, require, require_conditions, require_temperatures
+from loopjax.null_worlds import TEACHERS
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
@@ -267,7 +268,7 @@ def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[
   returns, reached = (getattr(learners[0], name) / getattr(learners[1], name) for name in ("returns", "reached"))
   common: dict[str, Any] = dict(
     family="injected loops", null=1.0,
-    must_not_hold=("untrained", "exact teacher", "independent errors", "standing preference", "memoryless"),
+    must_not_hold=("untrained", *TEACHERS, "memoryless"),
     fitness=(*fit_for("memoryless", poisoned, clean), learnt(share)),
   )  # fmt: skip
   condition, suffix = f"{condition_name(share)}, T = {temperature:g}", f"T{temperature:g}"

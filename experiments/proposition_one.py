@@ -37,6 +37,7 @@ from loopjax import (
 from loopjax.analysis import risk_aversion
 from loopjax.claims import Claim, Fitness, Measure
 from loopjax.config import check_fields, require
+from loopjax.null_worlds import TEACHERS
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training, TrainState
@@ -188,7 +189,7 @@ def claims(config: PropositionOne) -> list[Claim]:
   students that give every label the same probability, or that know the goal."""
   cells = [(n, p, config.tasks(n)[0].vocabulary_size) for n in config.num_children for p in config.cycle_probs]
   condition = "visit 1, the worst cell (p, n) of each seed"
-  knows_no_solution = ("untrained", "exact teacher", "independent errors", "standing preference")
+  knows_no_solution = ("untrained", *TEACHERS)
   fit = Fitness(
     name="loss above the memoryless learner's, worst cell", at_most=MOST_ABOVE,
     measure=_worst_cell(lambda rows: rows["loss_above_memoryless"]),

@@ -23,6 +23,7 @@ from experiments.fit import FREE, LEGAL, fit_for, with_losses
 from loopjax import decoding, evaluation, fitness, plotting, results, seeds, statistics, teacher, theory, training
 from loopjax.claims import Claim, halfway, ratio_measure, value_measure, worst_measure
 from loopjax.config import check_fields, require, require_temperatures
+from loopjax.null_worlds import TEACHERS
 from loopjax.star_graph import StarGraph
 from loopjax.students import Obtain, Request, Students, Trainer
 from loopjax.training import Training
@@ -211,7 +212,7 @@ def _published(frame: pd.DataFrame) -> pd.DataFrame:
   return points.assign(condition=names)
 
 
-_NOT_RISK_AVERSE = ("untrained", "exact teacher", "independent errors", "standing preference")
+_NOT_RISK_AVERSE = ("untrained", *TEACHERS)
 _PAPER, _LARGE, _EVERY = "arXiv 2512.12895", ("standard", "paper"), ("quick", "standard", "paper")
 
 

@@ -2,9 +2,11 @@
 
 A *law* answers with known probabilities of the next node. At s and on chains it is the teacher. At r it is the exact
 teacher, which knows the goal, or the memoryless learner, which plays Proposition 1's solution at every visit; to the
-children it may add errors to the log-probabilities. Errors that are independent are a function of the whole walk so
-far, as a network's are: another walk, or a later visit, has other errors. A standing preference is a function of the
-graph alone. A law may also hold the posterior that the walk so far is an injected s-r-s loop (`theory.loop_posterior`).
+children it may add errors to the log-probabilities. These errors are an autoregressive process over the visits of a
+walk: a share of them, the memory, stays from one visit to the next. Without memory they are independent at every
+visit. With a memory of 1 they are a standing preference, a function of the graph alone. What is new at a visit is a
+function of the whole walk so far, as a network's errors are. A law may also hold the posterior that the walk so far is
+an injected s-r-s loop (`theory.loop_posterior`).
 
 Ties are broken by independent errors too small to matter otherwise, so that they are fresh at every visit.
 
@@ -43,21 +45,21 @@ class Law:
 
   Attributes:
     learner: `teacher` (the exact one, which knows the goal) or `memoryless`.
-    errors: `independent` (others at every visit) or `standing` (one for each child of a graph).
-    error_size: their standard deviation, in nats.
+    error_size: standard deviation of the errors, in nats.
+    memory: correlation of the errors at two consecutive visits, from 0 (independent) to 1 (a standing preference).
     loop_posterior: whether it holds the posterior that the walk is an injected s-r-s loop.
   """
 
   learner: str = "teacher"
-  errors: str = "independent"
   error_size: float = FRESH_TIES
+  memory: float = 0.0
   loop_posterior: bool = True
 
   def __post_init__(self) -> None:
     check_fields(self, "law")
     require(self.learner in ("teacher", "memoryless"), "law.learner", self.learner, "'teacher' or 'memoryless'")
-    require(self.errors in ("independent", "standing"), "law.errors", self.errors, "'independent' or 'standing'")
     require(self.error_size > 0, "law.error_size", self.error_size, "above 0")
+    require(0 <= self.memory <= 1, "law.memory", self.memory, "0 to 1")
 
 
 ERROR_SIZE = 0.1  # nats, of the worlds with errors; a margin of 0.1 is worth 0.6 nats after the first visit
@@ -65,12 +67,15 @@ WORLDS: dict[str, Law | None] = {
   "untrained": None,
   "exact teacher": Law(loop_posterior=False),
   "independent errors": Law(error_size=ERROR_SIZE, loop_posterior=False),
-  "standing preference": Law(errors="standing", error_size=ERROR_SIZE, loop_posterior=False),
+  "remembered errors": Law(error_size=ERROR_SIZE, memory=0.7, loop_posterior=False),
+  "standing preference": Law(error_size=ERROR_SIZE, memory=1.0, loop_posterior=False),
   "memoryless": Law("memoryless", loop_posterior=False),
   "loop posterior, traced": Law("teacher"),
   "loop posterior, untraced": Law("memoryless"),
 }
 """The worlds by name; None is the network as it is initialised."""
+TEACHERS = ("exact teacher", "independent errors", "remembered errors", "standing preference")
+"""The worlds of students that know the goal and hold no loop posterior."""
 
 
 class LawParameters(NamedTuple):
@@ -78,15 +83,15 @@ class LawParameters(NamedTuple):
 
   key: jax.Array
   is_memoryless: jax.Array
-  is_standing: jax.Array
   error_size: jax.Array
+  memory: jax.Array
   loop_posterior: jax.Array
 
 
 def law_parameters(law: Law, key: jax.Array) -> LawParameters:
   """The parameters of a student that follows the law."""
-  is_memoryless, is_standing = jnp.array(law.learner == "memoryless"), jnp.array(law.errors == "standing")
-  return LawParameters(key, is_memoryless, is_standing, jnp.float32(law.error_size), jnp.array(law.loop_posterior))
+  is_memoryless, loop_posterior = jnp.array(law.learner == "memoryless"), jnp.array(law.loop_posterior)
+  return LawParameters(key, is_memoryless, jnp.float32(law.error_size), jnp.float32(law.memory), loop_posterior)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +110,8 @@ class _LawState(NamedTuple):
     visited: [G, R, C] bool, the children entered so far.
     cycles: the number of s-r-s cycles from its start, -1 once a child was entered.
     walk_keys: a key that depends on every node so far.
-    graph_keys: [G], a key of the graph.
+    errors: [G, R, C], of the children, with a standard deviation of 1: those of the last visit to r; before the
+      first, a function of the graph.
   """
 
   law: LawParameters
@@ -115,7 +121,13 @@ class _LawState(NamedTuple):
   visited: jax.Array
   cycles: jax.Array
   walk_keys: jax.Array
-  graph_keys: jax.Array
+  errors: jax.Array
+
+
+def _normal(task: StarGraph, keys: jax.Array) -> jax.Array:
+  """Standard normal draws for the children, [..., C], of the keys [...]."""
+  draws = jax.vmap(lambda key: jax.random.normal(key, (task.num_chains,)))(keys.ravel())
+  return draws.reshape(*keys.shape, task.num_chains)
 
 
 def _begin(task: StarGraph, law: LawParameters, probabilities: TeacherProbabilities, problems: Problems) -> _LawState:
@@ -135,7 +147,7 @@ def _begin(task: StarGraph, law: LawParameters, probabilities: TeacherProbabilit
     visited=jnp.zeros((*shape, task.num_chains), bool),
     cycles=jnp.zeros(shape, jnp.int32),
     walk_keys=walk_keys,
-    graph_keys=graph_keys,
+    errors=jnp.repeat(_normal(task, graph_keys)[:, None], shape[1], axis=1),
   )
 
 
@@ -154,19 +166,21 @@ def _at_root(task: StarGraph, state: _LawState) -> tuple[jax.Array, jax.Array]:
   children = jnp.where(law.is_memoryless, (1 - reset) / n, of_teacher)
   is_loop = jnp.where(law.loop_posterior, _loop_posterior(state.probabilities, state.cycles), 0.0)
   reset, children = is_loop + (1 - is_loop) * reset, (1 - is_loop[..., None]) * children
-  keys = jnp.where(law.is_standing, state.graph_keys[:, None], state.walk_keys)
-  errors = law.error_size * jax.vmap(jax.vmap(lambda key: jax.random.normal(key, (n,))))(keys)
-  return jnp.log(jnp.maximum(reset, NEVER)), jnp.log(jnp.maximum(children, NEVER)) + errors
+  log_children = jnp.log(jnp.maximum(children, NEVER)) + law.error_size * state.errors
+  return jnp.log(jnp.maximum(reset, NEVER)), log_children
 
 
 def _follow(task: StarGraph, state: _LawState, nodes: jax.Array, index: jax.Array) -> _LawState:
   """The state once `nodes` [G, R] were read as nodes `index` of their walks."""
   enters = teacher.entered(task, nodes)
   cycles = state.cycles + ((nodes == START) & (index > 0))
+  walk_keys, memory = jax.vmap(jax.vmap(jax.random.fold_in))(state.walk_keys, nodes), state.law.memory
+  errors = memory * state.errors + jnp.sqrt(1 - memory**2) * _normal(task, walk_keys)
   return state._replace(
     visited=state.visited | enters,
     cycles=jnp.where((state.cycles < 0) | jnp.any(enters, axis=-1), -1, cycles),
-    walk_keys=jax.vmap(jax.vmap(jax.random.fold_in))(state.walk_keys, nodes),
+    walk_keys=walk_keys,
+    errors=jnp.where((nodes == ROOT)[..., None], errors, state.errors),
   )
 
 

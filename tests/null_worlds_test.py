@@ -126,8 +126,8 @@ def visits(rollouts: evaluation.Rollouts, student: int) -> list[list[list[np.nda
 
 
 @functools.cache
-def erroneous(kind: str) -> evaluation.Rollouts:
-  law = Law(errors=kind, error_size=ErrorsTest.SIZE, loop_posterior=False)
+def erroneous(memory: float) -> evaluation.Rollouts:
+  law = Law(error_size=ErrorsTest.SIZE, memory=memory, loop_posterior=False)
   return rolled_out(law, [ErrorsTest.TASK], ErrorsTest.GRAPHS)
 
 
@@ -136,40 +136,40 @@ class ErrorsTest(absltest.TestCase):
 
   TASK, SIZE, GRAPHS = CLEAN[2], 0.5, 250
 
-  def errors(self, kind: str, student: int = 0) -> list[list[list[np.ndarray]]]:
-    of_visits = visits(erroneous(kind), student)
+  def errors(self, memory: float, student: int = 0) -> list[list[list[np.ndarray]]]:
+    of_visits = visits(erroneous(memory), student)
     return [[[at - np.log(1 / 3) for at in walk] for walk in columns] for columns in of_visits]
 
-  def test_independent_errors_differ_between_visits(self):
-    errors = self.errors("independent")
-    of_walks = [columns[-1] for columns in errors]  # at T = 1; at T = 0 the way depends on the errors
-    everything = np.concatenate([np.ravel(walk) for walk in of_walks])
-    self.assertAlmostEqual(everything.std(), self.SIZE, delta=0.05)
-    pairs = np.array([[walk[v], walk[v + 1]] for walk in of_walks for v in range(len(walk) - 1)])
-    self.assertGreater(len(pairs), 150)
-    correlation = np.corrcoef(pairs[:, 0].ravel(), pairs[:, 1].ravel())[0, 1]
-    print(f"independent: correlation of the errors of consecutive visits {correlation:.3f} ({len(pairs)} pairs)")
-    self.assertLess(abs(correlation), 4 / np.sqrt(pairs[:, 0].size))
+  def test_errors_are_as_large_as_the_law_says_and_remembered_as_much(self):
+    for memory in (0.0, 0.7):
+      of_walks = [columns[-1] for columns in self.errors(memory)]  # at T = 1; at T = 0 the way depends on the errors
+      everything = np.concatenate([np.ravel(walk) for walk in of_walks])
+      self.assertAlmostEqual(everything.std(), self.SIZE, delta=0.05)
+      pairs = np.array([[walk[v], walk[v + 1]] for walk in of_walks for v in range(len(walk) - 1)])
+      self.assertGreater(len(pairs), 150)
+      correlation = np.corrcoef(pairs[:, 0].ravel(), pairs[:, 1].ravel())[0, 1]
+      print(f"memory {memory}: correlation of the errors of consecutive visits {correlation:.3f} ({len(pairs)} pairs)")
+      self.assertLess(abs(correlation - memory), 4 / np.sqrt(pairs[:, 0].size))
 
   def test_independent_errors_are_a_function_of_the_walk_so_far(self):
     """So the columns of a graph, which have one goal, agree at visit 1, and where they took another way do not."""
     apart = 0
-    nodes = erroneous("independent").nodes[0]
-    for graph, columns in enumerate(self.errors("independent")):
+    nodes = erroneous(0.0).nodes[0]
+    for graph, columns in enumerate(self.errors(0.0)):
       for other in (1, 2):
         np.testing.assert_allclose(columns[other][0], columns[0][0], rtol=1e-5)
         if min(len(columns[0]), len(columns[other])) > 1 and nodes[graph, 0, 2] != nodes[graph, other, 2]:
           self.assertGreater(np.abs(columns[other][1] - columns[0][1]).min(), 1e-6)
           apart += 1
     self.assertGreater(apart, 10)
-    firsts = np.array([columns[0][0] for columns in self.errors("independent")])
+    firsts = np.array([columns[0][0] for columns in self.errors(0.0)])
     self.assertLen(np.unique(firsts, axis=0), len(firsts))  # graphs differ
 
   def test_a_standing_preference_is_the_same_at_every_visit_and_differs_between_graphs_and_students(self):
-    for columns in self.errors("standing"):
+    for columns in self.errors(1.0):
       for walk in columns:
         np.testing.assert_allclose(walk, [columns[0][0]] * len(walk), rtol=1e-5, atol=1e-6)
-    firsts = np.array([columns[0][0] for i in range(2) for columns in self.errors("standing", i)])
+    firsts = np.array([columns[0][0] for i in range(2) for columns in self.errors(1.0, i)])
     self.assertLen(np.unique(firsts, axis=0), len(firsts))
     self.assertAlmostEqual(firsts.std(), self.SIZE, delta=0.08)
 
@@ -209,7 +209,7 @@ class WorldsTest(parameterized.TestCase):
     law = null_worlds.WORLDS[world]
     params = jax.tree.map(lambda leaf: seeds.to_host(leaf, 12), students.state.params._replace(key=jnp.zeros(12)))
     np.testing.assert_array_equal(params.is_memoryless, law.learner == "memoryless")
-    np.testing.assert_array_equal(params.is_standing, law.errors == "standing")
+    np.testing.assert_array_equal(params.memory, np.float32(law.memory))
     np.testing.assert_allclose(params.error_size, law.error_size)
     np.testing.assert_array_equal(params.loop_posterior, law.loop_posterior)
     self.assertEqual((students.tasks, students.seed_numbers), (CLEAN, [3, 4, 5]))
@@ -226,7 +226,7 @@ class WorldsTest(parameterized.TestCase):
       Pretender("flat", seeds.device_mesh())
     for changes, message in (
       ({"learner": "bayes"}, "^law.learner='bayes' .* 'teacher' or 'memoryless'$"),
-      ({"errors": "none"}, "^law.errors='none' .* 'independent' or 'standing'$"),
+      ({"memory": 1.5}, "^law.memory=1.5 .* 0 to 1$"),
       ({"error_size": 0.0}, "^law.error_size=0.0 .* above 0$"),
     ):
       with self.assertRaisesRegex(ValueError, message):
