@@ -134,9 +134,7 @@ def _take_step(
 
   here = rollout.step + 1  # past the cut nothing is written
   before = rollout.nodes[..., rollout.step]
-  is_over = (nodes == star_graph.goal_node(task, problems.goal_chain)) | ~teacher.is_valid_move(
-    task, probabilities, before, nodes
-  )
+  is_over = (nodes == task.goal_node(problems.goal_chain)) | ~teacher.is_valid_move(task, probabilities, before, nodes)
 
   def write(old: jax.Array, place: jax.Array, new: jax.Array, after_end: float) -> jax.Array:
     ended = rollout.ended.reshape(rollout.ended.shape + (1,) * (new.ndim - 2))

@@ -75,7 +75,7 @@ def max_positions(task: StarGraph) -> int:
 def encode_prompt(task: StarGraph, graph: Graph) -> jax.Array:
   """The edges in the order of the prompt, [P, 2]."""
   child = graph.edge_order + 1
-  parent = jnp.asarray(star_graph.parents(task))[child]
+  parent = jnp.asarray(task.parents())[child]
   edges = jnp.stack([graph.labels[parent], graph.labels[child]], axis=-1)
   if task.encoding == "edge":
     return edges
@@ -91,7 +91,7 @@ def node_tokens(task: StarGraph, graph: Graph, nodes: jax.Array) -> jax.Array:
 
 def goal_token(task: StarGraph, graph: Graph, goal_chain: jax.Array) -> jax.Array:
   """The token pairs [..., 2] of the goals of `goal_chain` [...]."""
-  first = graph.labels[star_graph.goal_node(task, goal_chain)]
+  first = graph.labels[task.goal_node(goal_chain)]
   return jnp.stack([first, jnp.full_like(first, goal_id(task))], axis=-1)
 
 
@@ -130,7 +130,7 @@ def stream_of_walk(task: StarGraph, walk: jax.Array, goal_chain: jax.Array) -> S
   target = walk[position + 1]
   counts = (position >= 0) & (node != PADDING) & (target != PADDING)
   return Stream(
-    node=jnp.where(position < 0, star_graph.goal_node(task, goal_chain), node),
+    node=jnp.where(position < 0, task.goal_node(goal_chain), node),
     target=target,
     position=position,
     walk=jnp.zeros_like(position),

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import encoding, seeds, star_graph, student_functions, teacher, training
+from loopjax import encoding, seeds, student_functions, teacher, training
 from loopjax.config import check_fields, require
 from loopjax.star_graph import ROOT, START, Graph, StarGraph
 from loopjax.student_functions import Problems, Student
@@ -190,7 +190,7 @@ def _next_log_probabilities(task: StarGraph, state: _LawState, nodes: jax.Array)
   elsewhere = jax.vmap(jax.vmap(of_node))(state.goal_chain, nodes, state.visited)
   reset, children = _at_root(task, state)
   at_root = jnp.full(elsewhere.shape, jnp.log(NEVER)).at[..., START].set(reset)
-  at_root = at_root.at[..., star_graph.children(task)].set(children)
+  at_root = at_root.at[..., task.children()].set(children)
   return jnp.where((nodes == ROOT)[..., None], at_root, jnp.log(jnp.maximum(elsewhere, NEVER)))
 
 

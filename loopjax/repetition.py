@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import evaluation, seeds, star_graph, student_functions, teacher, theory, training
+from loopjax import evaluation, seeds, student_functions, teacher, theory, training
 from loopjax.analysis import temporal_errors, walks
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
 from loopjax.analysis.walks import WalkMeasures
@@ -85,7 +85,7 @@ def teacher_walks(
 
   def one(key: jax.Array, goal: jax.Array) -> jax.Array:
     walk, own_goal = teacher.sample_walk(task, clean, key)
-    first = star_graph.children(task)[0]
+    first = task.children()[0]
     chain, depth = jnp.divmod(walk - first, task.chain_length)
     rotated = first + (chain + goal - own_goal) % task.num_chains * task.chain_length + depth
     return jnp.where(walk < first, walk, rotated)

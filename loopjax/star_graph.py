@@ -125,22 +125,19 @@ class StarGraph:
   def vocabulary_size(self) -> int:
     return self.num_nodes + self.spare_labels
 
+  def children(self) -> np.ndarray:
+    """The nodes c[i, 1], [C]."""
+    return 2 + self.chain_length * np.arange(self.num_chains)
 
-def children(task: StarGraph) -> np.ndarray:
-  """The nodes c[i, 1], [C]."""
-  return 2 + task.chain_length * np.arange(task.num_chains)
+  def parents(self) -> np.ndarray:
+    """The parent of every node, [N]; -1 for s."""
+    parent = np.arange(self.num_nodes) - 1
+    parent[self.children()] = ROOT
+    return parent
 
-
-def parents(task: StarGraph) -> np.ndarray:
-  """The parent of every node, [N]; -1 for s."""
-  parent = np.arange(task.num_nodes) - 1
-  parent[children(task)] = ROOT
-  return parent
-
-
-def goal_node(task: StarGraph, goal_chain: jax.Array) -> jax.Array:
-  """The leaf of the chain `goal_chain`, any shape."""
-  return 1 + task.chain_length * (goal_chain + 1)
+  def goal_node(self, goal_chain: jax.Array) -> jax.Array:
+    """The leaf of the chain `goal_chain`, any shape."""
+    return 1 + self.chain_length * (goal_chain + 1)
 
 
 class Graph(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher, transformer
+from loopjax import encoding, teacher, transformer
 from loopjax.star_graph import Graph, StarGraph
 from loopjax.teacher import TeacherProbabilities
 from loopjax.transformer import LayersKeysValues, Transformer
@@ -92,5 +92,5 @@ def _network(model: Transformer, task: StarGraph) -> Student:
 
 def child_logits(task: StarGraph, graphs: Graph, logits: jax.Array) -> jax.Array:
   """Of logits [G, R, ..., V] those of the children of the root, [G, R, ..., C], in the order of their chains."""
-  labels = graphs.labels[:, star_graph.children(task)]
+  labels = graphs.labels[:, task.children()]
   return jax.vmap(lambda of_graph, chosen: jnp.take(of_graph, chosen, axis=-1))(logits, labels)

@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loopjax import star_graph
 from loopjax.star_graph import ROOT, START, StarGraph
 
 PADDING = -1  # the node after the end of a walk
@@ -99,13 +98,13 @@ def next_node_probabilities(
   reset = jnp.where(node == START, 0.0, jnp.where(is_leaf, 1.0, probabilities.reset_prob))
   forward = jnp.where(is_leaf, 0.0, (1 - reset) * (nodes == node + 1))
   to_children = child_probabilities(task, probabilities, goal_chain, visited)
-  at_root = jnp.zeros(task.num_nodes).at[star_graph.children(task)].set(to_children)
+  at_root = jnp.zeros(task.num_nodes).at[task.children()].set(to_children)
   return reset * (nodes == START) + jnp.where(node == ROOT, at_root, forward)
 
 
 def entered(task: StarGraph, node: jax.Array) -> jax.Array:
   """Which child `node` is, [..., C] bool; none for other nodes."""
-  return node[..., None] == star_graph.children(task).reshape((1,) * node.ndim + (-1,))
+  return node[..., None] == task.children().reshape((1,) * node.ndim + (-1,))
 
 
 def visited_children(task: StarGraph, walk: jax.Array) -> jax.Array:
@@ -121,7 +120,7 @@ def is_valid_move(
   Injected loops make nothing valid: with reset_prob = 0 the move from r to s is not, however often training shows it.
   A node >= N (a label that is not in the graph) makes a move invalid. Padding does not name a node: see `valid_moves`.
   """
-  parent = jnp.asarray(star_graph.parents(task))
+  parent = jnp.asarray(task.parents())
   in_graph = (before < task.num_nodes) & (after < task.num_nodes)
   to_child = parent[jnp.clip(after, 0, task.num_nodes - 1)] == before
   is_leaf = (before > ROOT) & ((before - 1) % task.chain_length == 0)
@@ -284,7 +283,7 @@ def _entries(task: StarGraph, excursions: _Excursion, length: int) -> Stream:
 
   returns = step + 1 >= 2 + mine.depth
   return Stream(
-    node=jnp.where(is_goal_token, star_graph.goal_node(task, mine.goal_chain), node(step)),
+    node=jnp.where(is_goal_token, task.goal_node(mine.goal_chain), node(step)),
     target=jnp.where(returns, START, node(step + 1)),
     position=mine.position + step,
     walk=mine.walk,

@@ -32,7 +32,7 @@ def jitted_sampler(num_chains, chain_length, max_steps, injected_kind):
 
   def measure(probabilities, key):
     walk, goal_chain = teacher.sample_walk(task, probabilities, key)
-    success = jnp.any(walk == star_graph.goal_node(task, goal_chain))
+    success = jnp.any(walk == task.goal_node(goal_chain))
     return jnp.stack([success, jnp.sum(walk == star_graph.START) - 1, jnp.sum(walk >= 0)]).astype(jnp.float32)
 
   def chunk(probabilities, key):

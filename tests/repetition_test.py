@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from loopjax import decoding, repetition, star_graph, teacher, theory
+from loopjax import decoding, repetition, teacher, theory
 from loopjax.analysis.walks import WalkMeasures
 from loopjax.repetition import PAIRS, Chance, Repetition
 from loopjax.star_graph import ROOT, START, StarGraph
@@ -38,9 +38,9 @@ class TeacherWalksTest(absltest.TestCase):
 
     lengths = np.sum(walks != PADDING, axis=-1)
     last = np.take_along_axis(np.asarray(walks), lengths[..., None] - 1, axis=-1)[..., 0]
-    at_goal = last == star_graph.goal_node(task, goals)
+    at_goal = last == task.goal_node(goals)
     self.assertTrue(np.all(at_goal | (lengths == task.max_steps)))
-    self.assertTrue(np.all(np.sum(walks == star_graph.goal_node(task, goals)[..., None], axis=-1) == at_goal))
+    self.assertTrue(np.all(np.sum(walks == task.goal_node(goals)[..., None], axis=-1) == at_goal))
     exact = theory.teacher_statistics(task)
     for values, expected in ((lengths, exact.response_length), (at_goal, exact.reached)):
       self.assertLess(abs(np.mean(values) - expected), 4 * np.std(values) / np.sqrt(values.size))

@@ -120,11 +120,11 @@ class NumberingTest(absltest.TestCase):
     task = graph_of(n, l)
     parent = brute_force_parents(n, l)
     self.assertEqual((task.num_nodes, task.num_edges), (len(parent) + 1, len(parent)))
-    np.testing.assert_array_equal(star_graph.parents(task), [-1] + [parent[node] for node in range(1, task.num_nodes)])
+    np.testing.assert_array_equal(task.parents(), [-1] + [parent[node] for node in range(1, task.num_nodes)])
     children = [node for node, before in parent.items() if before == ROOT]
-    np.testing.assert_array_equal(star_graph.children(task), children)
+    np.testing.assert_array_equal(task.children(), children)
     leaves = sorted(set(parent) - set(parent.values()))
-    np.testing.assert_array_equal(star_graph.goal_node(task, np.arange(n)), leaves)
+    np.testing.assert_array_equal(task.goal_node(np.arange(n)), leaves)
 
 
 class SamplerTest(parameterized.TestCase):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher
+from loopjax import encoding, teacher
 from loopjax.star_graph import ROOT, START, StarGraph
 from loopjax.student_functions import Problems, Student
 from loopjax.teacher import TeacherProbabilities
@@ -54,7 +54,7 @@ def measure_root(task: StarGraph, nodes: jax.Array, cycle_prob: jax.Array, goal_
     cycle_prob: p, the teacher's probability of s at the root.
     goal_chain: the goal's chain.
   """
-  children = nodes[star_graph.children(task)]
+  children = nodes[task.children()]
   cycle, largest, total = nodes[START], jnp.max(children), jnp.sum(children)
   share = children / total
   entropy = -jnp.sum(jax.scipy.special.xlogy(share, share)) / jnp.log(jnp.float32(task.num_chains))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import star_graph, teacher
+from loopjax import teacher
 from loopjax.config import require
 from loopjax.star_graph import ROOT, Graph, StarGraph
 from loopjax.student_functions import Problems
@@ -144,7 +144,7 @@ def _visits_of_walk(
   position = jnp.maximum(position, 0)
 
   logits = child_logits[position].astype(jnp.float32)
-  by_label = jnp.argsort(graph.labels[star_graph.children(task)])
+  by_label = jnp.argsort(graph.labels[task.children()])
   visited = teacher.visited_children(task, walk)[position]
   p = jax.vmap(lambda seen: teacher.child_probabilities(task, probabilities, goal_chain, seen))(visited)
   enters = teacher.entered(task, walk[position + 1])
@@ -182,7 +182,7 @@ def in_prompt_order(task: StarGraph, visits: Visits, graphs: Graph) -> Visits:
 
   def of_graph(visits: Visits, edge_order: jax.Array) -> Visits:
     place_of_edge = jnp.argsort(edge_order)
-    order = jnp.argsort(place_of_edge[star_graph.children(task) - 1])  # edge k leads to node k + 1
+    order = jnp.argsort(place_of_edge[task.children() - 1])  # edge k leads to node k + 1
     place = jnp.argsort(order)
     return visits._replace(
       log_student=visits.log_student[..., order],

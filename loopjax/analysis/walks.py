@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import star_graph, teacher
+from loopjax import teacher
 from loopjax.star_graph import ROOT, START, StarGraph
 from loopjax.teacher import PADDING, TeacherProbabilities
 
@@ -70,7 +70,7 @@ def measure_walk(
   counts = jnp.concatenate([jnp.ones(1, bool), jnp.cumsum(~is_valid) == 0])
   walk = jnp.where(counts, walk, PADDING)
   length = jnp.sum(walk != PADDING)
-  reached, broken = jnp.any(walk == star_graph.goal_node(task, goal_chain)), ~jnp.all(is_valid)
+  reached, broken = jnp.any(walk == task.goal_node(goal_chain)), ~jnp.all(is_valid)
   begins = root_loop_starts(walk)
   covered = begins | jnp.roll(begins, 1) | jnp.roll(begins, 2)  # the last two entries are False: nothing wraps round
   entries = jnp.sum(teacher.entered(task, walk), axis=0)

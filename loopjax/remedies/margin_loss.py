@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, star_graph, teacher, training, transformer
+from loopjax import encoding, teacher, training, transformer
 from loopjax.config import check_fields, require
 from loopjax.star_graph import ROOT, StarGraph
 from loopjax.training import Objective, TaskState, Training
@@ -88,7 +88,7 @@ def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax
     margin: in nats, scalar.
   """
   # As a product: the gradient of a gather is a scatter, slow on every platform at these sizes.
-  is_child = jax.nn.one_hot(batch.labels[:, star_graph.children(task)], task.vocabulary_size)
+  is_child = jax.nn.one_hot(batch.labels[:, task.children()], task.vocabulary_size)
   log_q = jnp.einsum("brlv,bcv->brlc", logits, is_child)  # up to the softmax's constant, which the margin cancels
   each, counts = hinges(log_q, visited_before(task, batch), margin)
   weights = counts * jnp.where(batch.nodes == ROOT, batch.weights, 0.0)[..., None]
