@@ -10,8 +10,9 @@ from typing import Any
 import jax
 from absl import flags
 
-from loopjax import compilation_cache, files, metric_sinks, seeds
-from loopjax import config as configs
+from loopjax.runtime import compilation_cache, devices, files
+from loopjax.runtime import config as configs
+from loopjax.training import metric_sinks
 
 flags.disclaim_key_flags()  # what is defined here belongs to the binary that asks for it, and stands in its --help
 
@@ -34,7 +35,7 @@ def holding(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) -> None:
   """Runs `run(config, output_dir)`; defines `--output_dir`, `--sinks` and a flag for every field of `default`."""
-  seeds.use_all_cores()
+  devices.use_all_cores()
   compilation_cache.enable()
   output_dir = flags.DEFINE_string("output_dir", f"results/{name}", "Where results, figures and checkpoints go.")
   enable_sinks, config_of_flags = sinks_flag(), configs.flags(default)
@@ -42,7 +43,7 @@ def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) 
   def main() -> None:
     config = config_of_flags()
     enable_sinks()
-    seeds.initialize_distributed()
+    devices.initialize_distributed()
     with holding(Path(output_dir.value)):
       run(config, Path(output_dir.value))
 

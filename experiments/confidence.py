@@ -19,9 +19,10 @@ from experiments import binary, injected_loops
 from experiments.fit import FREE, fit_for
 from experiments.injected_loops import InjectedLoops, condition_name
 from loopjax import plotting, statistics
-from loopjax.claims import Claim, Measure, NotRun, halfway
-from loopjax.null_worlds import TEACHERS
-from loopjax.students import Obtain, Request
+from loopjax.claim_measures import Measure, NotRun
+from loopjax.claims import Claim, halfway
+from loopjax.star_graph.null_worlds import TEACHERS
+from loopjax.star_graph.sharing import Obtain, Request
 
 NAME = "confidence"
 LOOPS = ("loop_share", "loop_onset", "loop_period", "share_monotone", "cohort_share_monotone")

@@ -22,15 +22,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments import binary
-from loopjax import config as configs
-from loopjax import plotting, repetition, results, seeds, statistics, students
-from loopjax.analysis import temporal_errors
-from loopjax.config import check_fields, require, require_temperatures
-from loopjax.label_noise import LabelNoise
-from loopjax.repetition import ROLLOUTS
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis.repetition import ROLLOUTS
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.label_noise import LabelNoise
+from loopjax.runtime import config as configs
+from loopjax.runtime import devices
+from loopjax.runtime.config import check_fields, require, require_temperatures
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import row_length
+from loopjax.training.step import Training
 
 NAME = "correlation_map"
 # Which visits are compared. The first has all pairs of one walk; the second and third are over one set of visits.
@@ -90,7 +93,7 @@ class Cell:
     for name in ("visited_margin", "goal_margin"):
       require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), "0: chance is 1/n for all pairs")
     require(self.steps >= 1, "taken", self.taken, f"one step or more of training.num_steps={self.training.num_steps}")
-    self.training.length(self.task)
+    row_length(self.task, self.training)
     temporal_errors.check_errors_defined(self.task)
 
   @property
@@ -195,7 +198,7 @@ def _named(name: str, compute: Callable[[], pd.DataFrame]) -> dict[str, pd.DataF
 
 def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
   """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
-  mesh = seeds.device_mesh()
+  mesh = devices.device_mesh()
   group = students.train_students(
     [cell.task], cell.model, cell.training, range(config.num_seeds), mesh, objectives=[LabelNoise(cell.noise)],
     until=cell.steps, folder=folder, description=description,

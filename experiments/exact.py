@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from loopjax import theory
-from loopjax.star_graph import StarGraph
+from loopjax.star_graph import theory
+from loopjax.star_graph.graph import StarGraph
 
 
 def teacher_rows(

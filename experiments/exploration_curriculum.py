@@ -17,12 +17,16 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import binary, exact, presets
-from loopjax import evaluation, plotting, results, seeds, statistics
-from loopjax.config import check_fields, require, require_temperatures
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Students, Trainer
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.runtime.config import check_fields, require, require_temperatures
+from loopjax.star_graph import evaluation
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain, Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training
 
 NAME = "exploration_curriculum"
 SCRATCH, GOAL_FIRST = "from scratch", "goal first"
@@ -58,7 +62,7 @@ class ExplorationCurriculum:
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     require_temperatures(self.temperatures)
     self.task.check_prefers_forward()
-    self.training.length(self.task)
+    row_length(self.task, self.training)
 
 
 def _roads(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, tuple[Students, pd.DataFrame]]:
@@ -95,7 +99,7 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
   tables = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
   frame = tables[NAME]
   beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from loopjax.claims import Fitness, Measure, worst_measure
+from loopjax.claim_measures import Measure, worst_measure
+from loopjax.claims import Fitness
 
 MOST_BROKEN = 0.1  # of the walks at every temperature that the claim reads
 MOST_ABOVE = 0.02  # nats per position, on fresh walks of the clean teacher

@@ -17,9 +17,9 @@ from experiments import binary, temporal_errors
 from experiments.temporal_errors import COLUMNS, TemporalErrors
 from loopjax import statistics
 from loopjax.claims import Claim
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Request
-from loopjax.training import Training
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.sharing import Obtain, Request
+from loopjax.training.step import Training
 
 NAME = "fixed_graph"
 BASE = "one graph for all examples"

@@ -27,27 +27,20 @@ import pandas as pd
 from experiments import binary, exact
 from experiments.fit import FREE, LEGAL, fit_for
 from experiments.risk_aversion import evaluate_walks
-from loopjax import (
-  decoding,
-  evaluation,
-  loop_confidence,
-  plotting,
-  results,
-  seeds,
-  statistics,
-  student_functions,
-  teacher,
-  theory,
-  training,
-)
-from loopjax.analysis import risk_aversion
-from loopjax.claims import Claim, Fitness, halfway, ratio_measure, seed_values
-from loopjax.config import check_fields, require, require_conditions, require_temperatures
-from loopjax.null_worlds import TEACHERS
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Request, Students, Trainer
-from loopjax.training import Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.analysis import loop_confidence, root_distribution
+from loopjax.claim_measures import ratio_measure, seed_values
+from loopjax.claims import Claim, Fitness, halfway
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
+from loopjax.star_graph import decoding, evaluation, student_functions, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import TEACHERS
+from loopjax.star_graph.objective import injected_positions, row_length, task_state
+from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training, TrainState, evaluation_key
 
 NAME = "injected_loops"
 MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
@@ -106,7 +99,7 @@ class InjectedLoops:
     require(1 <= self.num_cycles <= most, "num_cycles", self.num_cycles, f"1 to {most}, what the cut allows")
     seeds.block(self.first_seed, self.num_seeds)
     self.task.check_prefers_forward()
-    self.training.length(self.task)
+    row_length(self.task, self.training)
     most = loop_confidence.max_repetitions(self.task)
     within = len(self.repetitions) > 0 and min(self.repetitions) >= 1 and max(self.repetitions) <= most
     require(within, "repetitions", self.repetitions, f"one or more within 1 to {most}, what the cut allows")
@@ -124,10 +117,10 @@ def condition_name(share: float) -> str:
 def _position_shares(config: InjectedLoops, group: Students) -> list[float]:
   """Per task the share of the trained positions that lies in injected loops, by sampling: loops are long walks."""
   sample = jax.jit(
-    lambda state, key: training.injected_positions(group.tasks[0], config.training, key, state, rows=SAMPLED_STREAMS),
-    compiler_options=seeds.compiler_options(brief=True),
+    lambda state, key: injected_positions(group.tasks[0], config.training, key, state, rows=SAMPLED_STREAMS),
+    compiler_options=devices.compiler_options(brief=True),
   )
-  states = [training.task_state(task, config.training) for task in group.tasks]
+  states = [task_state(task, config.training) for task in group.tasks]
   return [float(sample(x, jax.random.key(0))) if x.probabilities.injected_share > 0 else 0.0 for x in states]
 
 
@@ -137,14 +130,14 @@ def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain)
   functions = student_functions.functions_of(group.model, task)
 
   def one(student: TrainState) -> jax.Array:
-    problems = decoding.sample_problems(task, training.evaluation_key(student, 0), config.num_graphs, 1)
-    measures = risk_aversion.measure_students_root(
+    problems = decoding.sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
+    measures = root_distribution.measure_students_root(
       task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_cycles
     )
     return jnp.mean(measures.cycle_probability[:, 0], axis=0)
 
   num_students = len(group.is_finite)
-  is_brief = seeds.is_brief(config.num_graphs * config.task.max_steps)
+  is_brief = devices.is_brief(config.num_graphs * config.task.max_steps)
   found = seeds.to_host(seeds.map_seeds(one, obtain.mesh, brief=is_brief)(group.state), num_students)
   cycles = np.arange(config.num_cycles)
   expected = np.stack([exact_resets(one, cycles) for one in group.tasks]).repeat(len(group.seed_numbers), axis=0)
@@ -228,7 +221,7 @@ def table(frame: pd.DataFrame) -> str:
 
 def computed(config: InjectedLoops, output_dir: Path) -> dict[str, pd.DataFrame]:
   """The tables, computed once per folder."""
-  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
   return results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
 
 

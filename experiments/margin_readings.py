@@ -19,15 +19,17 @@ import numpy as np
 import pandas as pd
 
 from experiments import binary, exact, published
-from loopjax import plotting, repetition, results, seeds, statistics
-from loopjax.analysis import temporal_errors
-from loopjax.config import check_fields, require, require_temperatures
+from loopjax import plotting, results, statistics
+from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis.repetition import ROLLOUTS
+from loopjax.models.transformer import Transformer
 from loopjax.remedies.margin_loss import MarginLoss
-from loopjax.repetition import ROLLOUTS
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Trainer
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.runtime import devices
+from loopjax.runtime.config import check_fields, require, require_temperatures
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain, Trainer
+from loopjax.training.step import Training
 
 NAME = "margin_readings"
 MEASURES = ("persistence", "correlation", "reached", "broken", "cut", "returns", "response_length")
@@ -75,7 +77,7 @@ class MarginReadings:
     require_temperatures(self.temperatures)
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
-    self.training.length(self.task)
+    row_length(self.task, self.training)
     for condition in self.conditions():
       temporal_errors.check_errors_defined(condition.task)
 
@@ -176,7 +178,7 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: MarginReadings, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figure and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
   frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
   _save_figure(config, frame, output_dir)
   print(table(frame))

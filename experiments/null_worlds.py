@@ -23,11 +23,12 @@ import tqdm
 from absl import flags
 
 from experiments import presets, reproduce
-from loopjax import claims, compilation_cache, files, seeds, statistics
-from loopjax import config as configs
+from loopjax import claim_measures, claims, statistics
 from loopjax.claims import Claim
-from loopjax.config import require
-from loopjax.null_worlds import WORLDS, Pretender
+from loopjax.runtime import compilation_cache, devices, files
+from loopjax.runtime import config as configs
+from loopjax.runtime.config import require
+from loopjax.star_graph.null_worlds import WORLDS, Pretender
 
 MOST_HOLDS = 0.025  # of the replications, by chance
 LEVEL = 0.05  # of the tests, over all cells together
@@ -56,7 +57,7 @@ def holds(claim: Claim, frame: pd.DataFrame, seed_numbers: np.ndarray) -> np.nda
   """Whether the claim holds in each replication, bool, given the seeds of each; False where it has no value."""
   try:
     values = claim.measure(frame)
-  except claims.NotRun:
+  except claim_measures.NotRun:
     return np.zeros(len(seed_numbers), bool)
   by_replication = values.reindex(seed_numbers.ravel()).to_numpy(float).reshape(seed_numbers.shape)
   interval = statistics.median_interval(by_replication, axis=1)
@@ -73,7 +74,7 @@ def run_cells(
   experiment: ModuleType, registered: list[Claim], config: Any, world: str, replications: int, bar: tqdm.tqdm
 ) -> pd.DataFrame:
   """One experiment in one world: a row per claim."""
-  obtain, held = Pretender(world, seeds.device_mesh()), []
+  obtain, held = Pretender(world, devices.device_mesh()), []
   for first, count in _chunks(config, replications):
     part = replicated(config, first, count)
     frame = experiment.measure(part, obtain)[experiment.NAME]
@@ -168,8 +169,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  seeds.use_all_cores()
-  seeds.expect_long_runs()
+  devices.use_all_cores()
+  devices.expect_long_runs()
   compilation_cache.enable()
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT = flags.DEFINE_string("output", "null_worlds.csv", "The CSV file.")

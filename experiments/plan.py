@@ -13,10 +13,13 @@ import jax.numpy as jnp
 import pandas as pd
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, runner, seeds, teacher, training
-from loopjax.students import Request
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import students, teacher
+from loopjax.star_graph.objective import teacher_forcing
+from loopjax.star_graph.sharing import Request
+from loopjax.training import checkpoints
+from loopjax.training.step import Training, run_chunk
 
 SECONDS = 3.0  # of a program's timing, once it is compiled
 PROGRAM = ["sizes", "model", "training"]
@@ -60,12 +63,10 @@ def left(plan: pd.DataFrame, output_dir: Path) -> pd.Series:
 
 def rate(request: Request, mesh: Mesh) -> float:
   """Seed-steps per second of all devices, measured after compilation."""
-  task, count = teacher.sizes_of(request.tasks[0]), mesh.shape[seeds.SEED]
-  objective = training.teacher_forcing(task, request.model, request.training)
-  run = seeds.map_seeds(
-    lambda state, steps: training.run_chunk(objective, request.training, state, steps), mesh, donate=True
-  )
-  state = runner.initial_states([task], request.model, request.training, range(count), mesh)
+  task, count = teacher.sizes_of(request.tasks[0]), mesh.shape[devices.SEED]
+  objective = teacher_forcing(task, request.model, request.training)
+  run = seeds.map_seeds(lambda state, steps: run_chunk(objective, request.training, state, steps), mesh, donate=True)
+  state = students.initial_states([task], request.model, request.training, range(count), mesh)
   state, metrics = run(state, jnp.int32(1))
   steps, began = 0, time.monotonic()
   while time.monotonic() - began < SECONDS:

@@ -13,9 +13,9 @@ from experiments.injected_loops import InjectedLoops
 from experiments.proposition_one import PropositionOne
 from experiments.risk_aversion import RiskAversion
 from experiments.temporal_errors import TemporalErrors
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,26 +22,20 @@ from jax.sharding import Mesh
 
 from experiments import binary
 from experiments.fit import MOST_ABOVE, with_losses
-from loopjax import (
-  decoding,
-  fitness,
-  plotting,
-  results,
-  seeds,
-  statistics,
-  student_functions,
-  teacher,
-  theory,
-  training,
-)
-from loopjax.analysis import risk_aversion
-from loopjax.claims import Claim, Fitness, Measure
-from loopjax.config import check_fields, require
-from loopjax.null_worlds import TEACHERS
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Request, Students, Trainer
-from loopjax.training import Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.analysis import root_distribution
+from loopjax.claim_measures import Measure
+from loopjax.claims import Claim, Fitness
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.runtime.config import check_fields, require
+from loopjax.star_graph import decoding, fitness, student_functions, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import TEACHERS
+from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training, TrainState, evaluation_key
 
 NAME = "proposition_one"
 NEAR_LINE = 0.03  # cells this close to p = 1/(n + 1) are not asked for their phase
@@ -85,26 +79,26 @@ class PropositionOne:
     require(self.task.goal_hidden, "task.goal_hidden", self.task.goal_hidden, "True for Proposition 1")
     require(self.task.explore_prob == 0, "task.explore_prob", self.task.explore_prob, "0 for Proposition 1")
     for n in self.num_children:
-      self.training.length(self.tasks(n)[0])
+      row_length(self.tasks(n)[0], self.training)
 
   def tasks(self, num_children: int) -> list[StarGraph]:
     """The tasks of one n, one per p."""
     return [dataclasses.replace(self.task, num_chains=num_children, reset_prob=p) for p in self.cycle_probs]
 
 
-def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> risk_aversion.RootMeasures:
+def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> root_distribution.RootMeasures:
   """Measures averaged over prompts, on the host, fields [S, K]."""
   task = group.tasks[0]
   functions = student_functions.functions_of(group.model, teacher.sizes_of(task))
 
-  def one(student: TrainState) -> risk_aversion.RootMeasures:
-    problems = decoding.sample_problems(task, training.evaluation_key(student, 0), config.num_graphs, 1)
-    measures = risk_aversion.measure_students_root(
+  def one(student: TrainState) -> root_distribution.RootMeasures:
+    problems = decoding.sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
+    measures = root_distribution.measure_students_root(
       task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_visits
     )
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
-  is_brief = seeds.is_brief(config.num_graphs * task.max_steps)
+  is_brief = devices.is_brief(config.num_graphs * task.max_steps)
   return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(group.state), len(group.is_finite))
 
 
@@ -147,7 +141,7 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: PropositionOne, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
   frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
   plotting.save(plotting.proposition_panels(frame), output_dir / "figures" / NAME)
   plotting.save(plotting.phase_diagram(frame), output_dir / "figures" / f"{NAME}_phase_diagram")

@@ -14,8 +14,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments import correlation_map, exploration_curriculum, margin_readings, reproduce
-from loopjax import compilation_cache, report, seeds
-from loopjax import config as configs
+from loopjax import report
+from loopjax.runtime import compilation_cache, devices
+from loopjax.runtime import config as configs
 
 OTHERS = (exploration_curriculum, margin_readings, correlation_map)
 EXPERIMENTS = reproduce.EXPERIMENTS | {module.NAME: module for module in OTHERS}
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  seeds.use_all_cores()
+  devices.use_all_cores()
   compilation_cache.enable()
   _RESULTS_DIR = flags.DEFINE_string("results_dir", None, "As `reproduce` writes it.", required=True)
   _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; report.html in the results folder by default.")

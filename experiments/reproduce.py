@@ -30,8 +30,9 @@ from experiments import (
   risk_aversion,
   temporal_errors,
 )
-from loopjax import claims, compilation_cache, report, seeds
-from loopjax import config as configs
+from loopjax import claims, report
+from loopjax.runtime import compilation_cache, devices
+from loopjax.runtime import config as configs
 
 EXPERIMENTS = {
   "risk_aversion": risk_aversion,
@@ -85,11 +86,11 @@ SHOWN += ["holm_verdict", "unfit_because"]
 
 def main() -> None:
   _ENABLE_SINKS()
-  seeds.initialize_distributed()
+  devices.initialize_distributed()
   output_dir = Path(_OUTPUT_DIR.value or f"results/{_PRESET.value}")
   if _DRY_RUN.value:
     asked = plan.requests(EXPERIMENTS, settings(_PRESET.value, _NUM_SEEDS.value))
-    print(plan.describe(asked, output_dir, seeds.device_mesh()))
+    print(plan.describe(asked, output_dir, devices.device_mesh()))
     return
   with binary.holding(output_dir):
     run(_PRESET.value, output_dir, _NUM_SEEDS.value)
@@ -97,7 +98,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  seeds.use_all_cores()
+  devices.use_all_cores()
   compilation_cache.enable()
   _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where everything goes; results/<preset> by default.")

@@ -20,14 +20,19 @@ import pandas as pd
 
 from experiments import binary, exact, published
 from experiments.fit import FREE, LEGAL, fit_for, with_losses
-from loopjax import decoding, evaluation, fitness, plotting, results, seeds, statistics, teacher, theory, training
-from loopjax.claims import Claim, halfway, ratio_measure, value_measure, worst_measure
-from loopjax.config import check_fields, require, require_temperatures
-from loopjax.null_worlds import TEACHERS
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Request, Students, Trainer
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.claim_measures import ratio_measure, value_measure, worst_measure
+from loopjax.claims import Claim, halfway
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.runtime.config import check_fields, require, require_temperatures
+from loopjax.star_graph import decoding, evaluation, fitness, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import TEACHERS
+from loopjax.star_graph.objective import position_histogram, row_length, task_state
+from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training
 
 NAME = "risk_aversion"
 MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
@@ -71,7 +76,7 @@ class RiskAversion:
     for tasks in self.tasks().values():
       for task in tasks:
         task.check_prefers_forward()
-        self.training.length(task)
+        row_length(task, self.training)
 
   def tasks(self) -> dict[str, list[StarGraph]]:
     """Per hardness the tasks without and with exploration."""
@@ -101,11 +106,11 @@ def _report_positions(request: Request) -> None:
   """Prints how the trained positions spread over the walk: late positions are seldom trained."""
   task, how = request.tasks[0], request.training
   histogram = jax.jit(
-    lambda state: training.position_histogram(task, how, jax.random.key(0), state, rows=1_024),
-    compiler_options=seeds.compiler_options(brief=True),
+    lambda state: position_histogram(task, how, jax.random.key(0), state, rows=1_024),
+    compiler_options=devices.compiler_options(brief=True),
   )
   for one in request.tasks:
-    cumulative = np.cumsum(histogram(training.task_state(one, how)))
+    cumulative = np.cumsum(histogram(task_state(one, how)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
     print(f"{request.name}, exploration {one.explore_prob:g}: of the trained walk positions {reached}")
 
@@ -190,7 +195,7 @@ def table(frame: pd.DataFrame) -> str:
 def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
   tables = results.compute_once(
-    output_dir, NAME, config, lambda: measure(config, Trainer(output_dir / "checkpoints", seeds.device_mesh()))
+    output_dir, NAME, config, lambda: measure(config, Trainer(output_dir / "checkpoints", devices.device_mesh()))
   )
   frame = tables[NAME]
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):

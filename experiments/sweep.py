@@ -29,10 +29,10 @@ from experiments import (
   risk_aversion,
   temporal_errors,
 )
-from loopjax import compilation_cache, files, seeds
-from loopjax import config as configs
-from loopjax.config import require
-from loopjax.students import Trainer
+from loopjax.runtime import compilation_cache, devices, files
+from loopjax.runtime import config as configs
+from loopjax.runtime.config import require
+from loopjax.star_graph.sharing import Trainer
 from loopjax.sweep import launch, ray_launcher, store, tables, units
 from loopjax.sweep.launch import Outcome, State
 from loopjax.sweep.store import Compute
@@ -41,7 +41,7 @@ from loopjax.sweep.units import Unit
 
 def compute(experiment: types.ModuleType, config: Any, folder: Path) -> pd.DataFrame:
   """The main table of an experiment; its students and further tables are left in `folder`."""
-  frames = experiment.measure(config, Trainer(folder / "checkpoints", seeds.device_mesh()))
+  frames = experiment.measure(config, Trainer(folder / "checkpoints", devices.device_mesh()))
   for name, frame in frames.items():
     if name != experiment.NAME:
       files.write_parquet(frame, folder / "results" / f"{name}.parquet")
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  seeds.use_all_cores()
+  devices.use_all_cores()
   compilation_cache.enable()
   _EXPERIMENT = flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "What is run.", required=True)
   _PRESET = flags.DEFINE_enum("preset", None, list(presets.PRESETS), "Its settings; its defaults if left out.")

@@ -24,15 +24,20 @@ import pandas as pd
 
 from experiments import binary, exact, published
 from experiments.fit import MOST_ABOVE, fit_for, with_losses
-from loopjax import decoding, evaluation, fitness, plotting, repetition, results, seeds, statistics, teacher, theory
-from loopjax.analysis import temporal_errors
-from loopjax.claims import Claim, Measure, difference_measure, halfway, ratio_measure, seed_values, value_measure
-from loopjax.config import check_fields, require, require_conditions, require_temperatures
-from loopjax.repetition import ROLLOUTS, TEACHER
-from loopjax.star_graph import StarGraph
-from loopjax.students import Obtain, Request, Students, Trainer
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import plotting, results, statistics
+from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis.repetition import ROLLOUTS, TEACHER
+from loopjax.claim_measures import Measure, difference_measure, ratio_measure, seed_values, value_measure
+from loopjax.claims import Claim, halfway
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
+from loopjax.star_graph import decoding, evaluation, fitness, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training
 
 NAME = "temporal_errors"
 MEASURES = ("persistence", "correlation", "reached", "broken", "cut", "returns", "response_length")
@@ -89,7 +94,7 @@ class TemporalErrors:
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")
     most = temporal_errors.max_visits(self.task) - 1
     require(1 <= self.num_lags <= most, "num_lags", self.num_lags, f"1 to {most}, what the cut allows")
-    self.training.length(self.task)
+    row_length(self.task, self.training)
     for task in self.tasks():
       temporal_errors.check_errors_defined(task)
 
@@ -219,7 +224,7 @@ def table(frame: pd.DataFrame) -> str:
 
 def run(config: TemporalErrors, output_dir: Path, name: str = NAME) -> pd.DataFrame:
   """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", seeds.device_mesh())
+  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
   tables = results.compute_once(output_dir, name, config, lambda: measure(config, trainer, name))
   _save_figures(config, tables, output_dir, name)
   print(table(tables[name]))

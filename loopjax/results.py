@@ -21,9 +21,9 @@ import pandas as pd
 import pyarrow as pa
 from absl import logging
 
-from loopjax import config as configs
-from loopjax import files
-from loopjax.provenance import git_commit, provenance
+from loopjax.runtime import config as configs
+from loopjax.runtime import files
+from loopjax.runtime.provenance import git_commit, provenance
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loopjax.config import require
+from loopjax.runtime.config import require
 
 Limits = tuple[float, float]
 UNLIMITED: Limits = (-math.inf, math.inf)
@@ -69,7 +69,7 @@ class SignTest(NamedTuple):
   direction: str | None
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
   """Of one group along its last axis, NaN left out: count, mean, variance of the mean."""
 
   num: np.ndarray
@@ -96,7 +96,7 @@ def median_interval(values: np.ndarray, confidence: float = 0.95, axis: int = 0)
     ValueError: an infinite value, or a confidence outside (0, 1).
   """
   require(0 < confidence < 1, "confidence", confidence, "in (0, 1)")
-  values = _seeds_last(values, axis)
+  values = seeds_last(values, axis)
   unknown = np.isnan(values)
   count, rank = (~unknown).sum(-1), _median_rank(values.shape[-1], confidence)
   if rank == 0:
@@ -104,7 +104,7 @@ def median_interval(values: np.ndarray, confidence: float = 0.95, axis: int = 0)
   else:
     low = np.sort(np.where(unknown, -np.inf, values), axis=-1)[..., rank - 1]
     high = np.sort(np.where(unknown, np.inf, values), axis=-1)[..., -rank]
-  return MedianInterval(*_unwrapped(_median(values, count), low, high, count))
+  return MedianInterval(*unwrapped(_median(values, count), low, high, count))
 
 
 def _median(values: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def sign_test(values: np.ndarray, bound: float) -> SignTest:
   Raises:
     ValueError: an infinite value.
   """
-  values = _seeds_last(values, 0)
+  values = seeds_last(values, 0)
   below, above = int((values < bound).sum()), int((values > bound).sum())
   p_value = min(1.0, 2 * float(_at_most_heads(len(values) - max(below, above), len(values))))
   return SignTest(p_value, None if below == above else "below" if below > above else "above")
@@ -174,14 +174,14 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, axis: int = 0, l
     ValueError: an infinite value, one outside the limits (by more than rounding), or a confidence outside (0, 1).
   """
   require(0 < confidence < 1, "confidence", confidence, "in (0, 1)")
-  values = _seeds_last(values, axis)
+  values = seeds_last(values, axis)
   is_outside = (values < limits[0] - _ROUNDING) | (values > limits[1] + _ROUNDING)
   require(not is_outside.any(), "values", values[is_outside].tolist(), f"in [{limits[0]:g}, {limits[1]:g}]")
-  count, mean, variance = _moments(values)
-  half = _quantile(confidence, count - 1) * np.sqrt(variance)
+  count, mean, variance = moments(values)
+  half = quantile(confidence, count - 1) * np.sqrt(variance)
   low = np.maximum(np.where(count < 2, -np.inf, mean - half), limits[0])
   high = np.minimum(np.where(count < 2, np.inf, mean + half), limits[1])
-  return Interval(*_unwrapped(mean, low, high, count))
+  return Interval(*unwrapped(mean, low, high, count))
 
 
 _ROUNDING = 1e-4  # of sums in float32
@@ -236,98 +236,28 @@ def describe_groups(
   return grouped.agg(lambda values: describe(values.to_numpy(), spec, limits.get(values.name, UNLIMITED)))
 
 
-def ratio_interval(
-  numerator: np.ndarray, denominator: np.ndarray, *, paired: bool, confidence: float = 0.95, axis: int = 0
-) -> Interval:
-  """Fieller's interval of mean(numerator) / mean(denominator); (-inf, inf) where the denominator may be zero.
-
-  The interval holds the ratios r for which numerator - r denominator has a mean that a t-test does not tell from zero.
-  It is exact for normal values in pairs, and nearly so for independent groups.
-
-  Args:
-    numerator: [S], or more axes; NaN is left out.
-    denominator: likewise; of the same shape where paired, else with any number of seeds.
-    paired: whether entry i of both is the same seed under two conditions: the covariance then counts, and a seed with a
-      NaN in either is left out of both.
-    confidence: coverage of the interval, in (0, 1).
-    axis: the axis of the seeds.
-
-  Returns:
-    An `Interval` of the shape of `numerator` without `axis`.
-
-  Raises:
-    ValueError: an infinite value, a confidence outside (0, 1), or paired values of different shapes.
-  """
-  require(0 < confidence < 1, "confidence", confidence, "in (0, 1)")
-  x, y = _seeds_last(numerator, axis), _seeds_last(denominator, axis)
-  if paired:
-    if x.shape != y.shape:
-      raise ValueError(f"paired values must have one shape, got {np.shape(numerator)} and {np.shape(denominator)}")
-    x, y = np.where(np.isnan(y), np.nan, x), np.where(np.isnan(x), np.nan, y)
-  x_moments, y_moments = _moments(x), _moments(y)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    ratio = x_moments.mean / y_moments.mean
-  if paired:
-    covariance = _covariance(x, y)
-    freedom = x_moments.num - 1
-  else:
-    covariance = np.zeros(ratio.shape)
-    freedom = _satterthwaite(x_moments, y_moments, ratio)
-  low, high = _fieller(x_moments, y_moments, covariance, _quantile(confidence, freedom))
-  return Interval(*_unwrapped(ratio, low, high, np.minimum(x_moments.num, y_moments.num)))
-
-
-def _fieller(x: _Moments, y: _Moments, covariance: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The roots of (x - r y)^2 = t^2 var(x - r y) in r, or (-inf, inf) where they do not enclose a finite interval."""
-  with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-    a = y.mean**2 - t**2 * y.variance
-    b = x.mean * y.mean - t**2 * covariance
-    c = x.mean**2 - t**2 * x.variance
-    root = np.sqrt(np.maximum(b**2 - a * c, 0))  # negative by rounding only, where a > 0
-    bounded = (a > 0) & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
-    return np.where(bounded, (b - root) / a, -np.inf), np.where(bounded, (b + root) / a, np.inf)
-
-
-def _satterthwaite(x: _Moments, y: _Moments, ratio: np.ndarray) -> np.ndarray:
-  """Degrees of freedom of the variance of x - ratio y, independent groups; 0 where a group has no variance to give."""
-  x_part, y_part = x.variance, ratio**2 * y.variance
-  with np.errstate(invalid="ignore", divide="ignore"):
-    freedom = (x_part + y_part) ** 2 / (x_part**2 / (x.num - 1) + y_part**2 / (y.num - 1))
-  freedom = np.where(x_part + y_part == 0, np.inf, freedom)
-  return np.where((x.num < 2) | (y.num < 2) | np.isnan(freedom), 0, freedom)
-
-
-def _unwrapped(*parts: np.ndarray) -> Iterator[Any]:
+def unwrapped(*parts: np.ndarray) -> Iterator[Any]:
   """Arrays without an axis as scalars, others as they are."""
   return (np.asarray(part)[()] for part in parts)
 
 
-def _seeds_last(values: np.ndarray, axis: int) -> np.ndarray:
+def seeds_last(values: np.ndarray, axis: int) -> np.ndarray:
   values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
   if np.isinf(values).any():
     raise ValueError("values hold an infinity: leave the seed out with a NaN, or measure something finite")
   return values
 
 
-def _moments(values: np.ndarray) -> _Moments:
+def moments(values: np.ndarray) -> Moments:
   known = ~np.isnan(values)
   count = known.sum(-1)
   with np.errstate(invalid="ignore", divide="ignore"):
     mean = np.where(known, values, 0).sum(-1) / count
     variance = np.where(known, values - mean[..., None], 0) ** 2
-    return _Moments(count, mean, variance.sum(-1) / (np.maximum(count - 1, 0) * count))
+    return Moments(count, mean, variance.sum(-1) / (np.maximum(count - 1, 0) * count))
 
 
-def _covariance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Of the two means, pairs along the last axis with NaN in both or neither."""
-  known = ~np.isnan(x)
-  count = known.sum(-1)
-  x, y = (np.where(known, v - _moments(v).mean[..., None], 0) for v in (x, y))
-  with np.errstate(invalid="ignore", divide="ignore"):
-    return (x * y).sum(-1) / (np.maximum(count - 1, 0) * count)
-
-
-def _quantile(confidence: float, freedom: np.ndarray) -> np.ndarray:
+def quantile(confidence: float, freedom: np.ndarray) -> np.ndarray:
   """The two-sided quantile of Student's t; inf where there is no degree of freedom."""
   from scipy import special
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import attention, seeds
-from loopjax.attention import KeysValues
+from loopjax.models import attention
+from loopjax.models.attention import KeysValues
+from loopjax.runtime import devices
 
 B, H, R, L, K, F = 2, 3, 2, 5, 7, 4
 
@@ -108,7 +109,7 @@ class AttendTest(parameterized.TestCase):
       mixed, pull = jax.vjp(lambda *inputs: attention.attend(jnp.dtype("bfloat16"), *inputs, mask), query, own)
       return mixed, pull(cotangent)
 
-    found = jax.jit(gradients, compiler_options=seeds.compiler_options(brief=False))(query, own)
+    found = jax.jit(gradients, compiler_options=devices.compiler_options(brief=False))(query, own)
     expected = with_gradients(lambda *inputs: plain(*inputs, mask)[0], query, own, cotangent=cotangent)
     for a, b in zip(jax.tree.leaves(found), expected, strict=True):
       np.testing.assert_allclose(a, b, atol=0.05 * max(1.0, np.abs(b).max()))

@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.bayes: its Monte Carlo against full enumeration, theory and closed forms."""
+"""Tests of loopjax.star_graph.theory.bayes: its Monte Carlo against full enumeration, theory and closed forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import theory
+from loopjax.star_graph import theory
 from tests import brute_force
 from tests.walk_statistics import WalkStatisticsTestCase, enumerated_statistics, make_task
 

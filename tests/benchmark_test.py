@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl.testing import absltest, parameterized
 
-from experiments import benchmark, rates
-from experiments.peers.torch_workers import TorchWorkers
-from loopjax import theory
-from loopjax.transformer import Transformer
+from experiments.benchmarks import benchmark, rates
+from experiments.benchmarks.peers.torch_workers import TorchWorkers
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph import theory
 from tests.fake_peer import FakePeer, Variant
 
 ROOT = Path(__file__).parents[1]

@@ -135,7 +135,7 @@ def valid_successors(task, node):
 
 
 class Measures(NamedTuple):
-  """The measures of one walk; the first six are named as in `loopjax.theory.WalkStatistics`."""
+  """The measures of one walk; the first six are named as in `loopjax.star_graph.theory.WalkStatistics`."""
 
   reached: bool
   returns: int

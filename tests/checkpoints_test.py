@@ -15,7 +15,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from loopjax import checkpoints
+from loopjax.training import checkpoints
 
 
 class TrainState(NamedTuple):

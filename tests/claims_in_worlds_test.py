@@ -14,14 +14,14 @@ import tqdm
 from absl.testing import absltest, parameterized
 
 from experiments import fixed_graph, null_worlds, presets, risk_aversion, temporal_errors
-from loopjax import seeds
+from loopjax.runtime import devices
 
 REPLICATIONS = 2
 QUICK = presets.PRESETS["quick"]
 
 
 def setUpModule():
-  seeds.expect_long_runs()
+  devices.expect_long_runs()
 
 
 @functools.cache

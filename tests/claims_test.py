@@ -7,7 +7,7 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 from scipy import special, stats
 
-from loopjax import claims, statistics
+from loopjax import claim_measures, claims, statistics
 from loopjax.statistics import MedianInterval
 
 nan, inf = math.nan, math.inf
@@ -24,7 +24,7 @@ def six(low, high):
 
 
 def not_run(frame):
-  raise claims.NotRun("no such temperature")
+  raise claim_measures.NotRun("no such temperature")
 
 
 def make_claim(**changes):
@@ -318,34 +318,36 @@ class MeasuresTest(parameterized.TestCase):
   cold, warm = {"temperature": 0.0}, {"temperature": 1.0}
 
   def test_seed_values(self):
-    series = claims.seed_values(make_frame(), "loops", self.warm)
+    series = claim_measures.seed_values(make_frame(), "loops", self.warm)
     np.testing.assert_array_equal(series.index, [0, 1, 2])
     np.testing.assert_array_equal(series, [3, 2, nan])
-    pd.testing.assert_series_equal(claims.value_measure("loops", self.warm)(make_frame()), series)
+    pd.testing.assert_series_equal(claim_measures.value_measure("loops", self.warm)(make_frame()), series)
 
   def test_a_condition_that_is_not_there_was_not_run(self):
     other = {"temperature": 0.5}
     for measure in (
-      claims.value_measure("loops", other), claims.worst_measure("loops", other, "min"),
-      claims.ratio_measure("loops", self.cold, other), claims.ratio_measure("loops", other, self.cold),
-      claims.difference_measure("loops", self.cold, other),
+      claim_measures.value_measure("loops", other), claim_measures.worst_measure("loops", other, "min"),
+      claim_measures.ratio_measure("loops", self.cold, other), claim_measures.ratio_measure("loops", other, self.cold),
+      claim_measures.difference_measure("loops", self.cold, other),
     ):  # fmt: skip
-      with self.assertRaisesRegex(claims.NotRun, "temperature"):
+      with self.assertRaisesRegex(claim_measures.NotRun, "temperature"):
         measure(make_frame())
 
   @parameterized.parameters(("lops", {}), ("loops", {"temprature": 0.0}))
   def test_misspelt_columns_are_errors(self, column, where):
-    for measure in (claims.value_measure(column, where), claims.worst_measure(column, where, "max")):
+    for measure in (claim_measures.value_measure(column, where), claim_measures.worst_measure(column, where, "max")):
       with self.assertRaisesRegex(ValueError, "column='(lops|temprature)'"):
         measure(make_frame())
 
   def test_an_open_setting_is_an_error(self):
     with self.assertRaisesRegex(ValueError, "several rows of one seed"):
-      claims.seed_values(make_frame(), "loops", {})
+      claim_measures.seed_values(make_frame(), "loops", {})
 
   def test_ratios_and_differences_go_by_seed_not_by_row(self):
     frame = make_frame()
-    ratio, difference = (f("loops", self.cold, self.warm) for f in (claims.ratio_measure, claims.difference_measure))
+    ratio, difference = (
+      f("loops", self.cold, self.warm) for f in (claim_measures.ratio_measure, claim_measures.difference_measure)
+    )
     for given in (frame, frame.iloc[[4, 2, 0, 5, 1, 3]], frame.iloc[:5], frame.iloc[[0, 1, 3, 4, 5]]):
       # Seed 2 has a NaN, or no row at all, under one of the conditions: it counts, without a value.
       np.testing.assert_array_equal(ratio(given).sort_index(), [10, 15.5, nan])
@@ -354,17 +356,17 @@ class MeasuresTest(parameterized.TestCase):
 
   def test_zero_denominators_have_no_value(self):
     frame = make_frame().replace({"loops": {3.0: 0.0, 30.0: 0.0, 2.0: -0.0}})
-    np.testing.assert_array_equal(claims.ratio_measure("loops", self.cold, self.warm)(frame), [nan, nan, nan])
-    np.testing.assert_array_equal(claims.ratio_measure("loops", self.warm, self.cold)(frame), [nan, 0, nan])
+    np.testing.assert_array_equal(claim_measures.ratio_measure("loops", self.cold, self.warm)(frame), [nan, nan, nan])
+    np.testing.assert_array_equal(claim_measures.ratio_measure("loops", self.warm, self.cold)(frame), [nan, 0, nan])
 
   def test_worst_cells(self):
     frame = make_frame().dropna()
     frame.loc[5] = (2, 1.0, 50.0)
-    np.testing.assert_array_equal(claims.worst_measure("loops", {}, "min")(frame), [3, 2, 35])
-    np.testing.assert_array_equal(claims.worst_measure("loops", {}, "max")(frame), [30, 31, 50])
-    np.testing.assert_array_equal(claims.worst_measure("loops", self.cold, "max")(frame), [30, 31, 35])
+    np.testing.assert_array_equal(claim_measures.worst_measure("loops", {}, "min")(frame), [3, 2, 35])
+    np.testing.assert_array_equal(claim_measures.worst_measure("loops", {}, "max")(frame), [30, 31, 50])
+    np.testing.assert_array_equal(claim_measures.worst_measure("loops", self.cold, "max")(frame), [30, 31, 35])
     with self.assertRaisesRegex(ValueError, "worst='mean'"):
-      claims.worst_measure("loops", {}, "mean")
+      claim_measures.worst_measure("loops", {}, "mean")
 
   @parameterized.parameters(False, True)
   def test_a_diverged_cell_may_be_the_worst(self, is_missing):
@@ -372,7 +374,7 @@ class MeasuresTest(parameterized.TestCase):
     rows = [(seed, 0.0, 0.97) for seed in range(6)] + [(seed, 1.0, nan if seed < 3 else 0.99) for seed in range(6)]
     frame = pd.DataFrame(rows, columns=["seed", "temperature", "reached"])
     frame = frame.dropna() if is_missing else frame
-    worst = claims.worst_measure("reached", {}, "min")
+    worst = claim_measures.worst_measure("reached", {}, "min")
     np.testing.assert_array_equal(worst(frame), [nan, nan, nan, 0.97, 0.97, 0.97])
     row = claims.evaluate([make_claim(measure=worst, bound=0.95)], frame, "paper").iloc[0]
     self.assertEqual((row["verdict"], row["seeds_beyond"], row["seeds_undefined"]), ("undecided", 3, 3))
@@ -383,7 +385,7 @@ class MeasuresTest(parameterized.TestCase):
     warm = (cold + rng.normal(size=16)) / 5
     rows = [(s, t, x) for t, loops in ((0.0, cold), (1.0, warm)) for s, x in enumerate(loops)]
     frame = pd.DataFrame(rows, columns=["seed", "temperature", "loops"])
-    measure = claims.ratio_measure("loops", self.cold, self.warm)
+    measure = claim_measures.ratio_measure("loops", self.cold, self.warm)
     bounds = {3.0: "holds", 5.0: "undecided", 6.0: "fails"}
     registered = [make_claim(name=str(bound), measure=measure, bound=bound) for bound in bounds]
     self.assertEqual(list(claims.evaluate(registered, frame, "paper")["verdict"]), list(bounds.values()))

@@ -12,7 +12,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from loopjax import compilation_cache
+from loopjax.runtime import compilation_cache
 
 # Prints how many programs came out of the cache, and the program's result.
 PROGRAM = """

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from loopjax.computed_once import computed_once
+from loopjax.models.computed_once import computed_once
 
 
 def double(x):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
-from loopjax.star_graph import StarGraph
-from loopjax.teacher import PADDING
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.teacher import PADDING
 
 TASK = StarGraph(2, 2)  # nodes 0 (s), 1 (r), 2 and 3 (one chain), 4 and 5 (the other)
 OFF = TASK.num_nodes

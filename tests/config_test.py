@@ -20,10 +20,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import config, provenance
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import config, provenance
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
 
 CONFIGS = {"task": StarGraph, "model": Transformer, "training": Training}  # and what errors call them
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -14,12 +14,14 @@ from absl.testing import absltest, parameterized
 
 from experiments import correlation_map
 from experiments.correlation_map import Cell, CorrelationMap
-from loopjax import checkpoints, repetition, results
-from loopjax import config as configs
-from loopjax.label_noise import LabelNoise
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import results
+from loopjax.analysis import repetition
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.label_noise import LabelNoise
+from loopjax.runtime import config as configs
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training import checkpoints
+from loopjax.training.step import Training
 
 TINY = dataclasses.replace(
   correlation_map.QUICK,

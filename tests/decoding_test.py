@@ -20,16 +20,20 @@ import scipy.stats
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType
 
-from loopjax import decoding, encoding, evaluation, seeds, student_functions, teacher, training, transformer
-from loopjax.analysis import walks as walk_measures
-from loopjax.decoding import LogitsProcessor, Rollout
-from loopjax.encoding import Row
-from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.student_functions import Problems, Student
-from loopjax.students import Students
-from loopjax.teacher import PADDING
-from loopjax.training import MaximumLikelihood, Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax.models import transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import decoding, encoding, evaluation, student_functions, teacher
+from loopjax.star_graph import walks as walk_measures
+from loopjax.star_graph.decoding import LogitsProcessor, Rollout
+from loopjax.star_graph.encoding import Row
+from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood, task_state
+from loopjax.star_graph.streams import stream_length
+from loopjax.star_graph.student_functions import Problems, Student
+from loopjax.star_graph.students import Students
+from loopjax.star_graph.teacher import PADDING
+from loopjax.training.step import Training, TrainState
 from tests import brute_force
 from tests.transformer_test import random_params
 
@@ -101,7 +105,7 @@ def slow_greedy(task: StarGraph, is_legal: bool) -> SlowWalks:
   """Greedy walks, by a full forward pass at every step; if `is_legal`, among the valid moves alone."""
   problems, params = problems_of(task), random_params(MODEL, task, SEED)
   labels, goals = np.asarray(problems.graphs.labels), np.asarray(problems.goal_chain[:, 0])
-  num_graphs, num_prompt, length = len(labels), encoding.prompt_length(task), teacher.stream_length(task)
+  num_graphs, num_prompt, length = len(labels), encoding.prompt_length(task), stream_length(task)
   first = 0 if task.goal_hidden else 1
   tokens = np.full((num_graphs, length, 2), encoding.null_id(task))
   tokens[:, :, 0] = 0
@@ -470,9 +474,9 @@ def random_students(mesh, count: int = 4) -> Students:
   scale = np.linspace(0.5, 2, count, dtype=np.float32)
   base = random_params(model, TASK)
   params = jax.tree.map(lambda leaf: leaf[None] * scale.reshape((count,) + (1,) * leaf.ndim), base)
-  task_state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), training.task_state(TASK, Training()))
+  stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), task_state(TASK, Training()))
   keys = jax.random.split(jax.random.key(0), count)
-  state = seeds.place(TrainState(jnp.zeros(count, jnp.int32), params, (), keys, task_state, ()), mesh)
+  state = seeds.place(TrainState(jnp.zeros(count, jnp.int32), params, (), keys, stacked, ()), mesh)
   return Students(
     [TASK], model, Training(), list(range(count)), [MaximumLikelihood()], state, np.ones(count, bool), pd.DataFrame()
   )
@@ -480,7 +484,7 @@ def random_students(mesh, count: int = 4) -> Students:
 
 def mesh_of(num_devices: int):
   return jax.make_mesh(
-    (num_devices, 1), (seeds.SEED, seeds.DATA), (AxisType.Auto,) * 2, devices=jax.devices()[:num_devices]
+    (num_devices, 1), (devices.SEED, devices.DATA), (AxisType.Auto,) * 2, devices=jax.devices()[:num_devices]
   )
 
 

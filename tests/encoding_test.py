@@ -11,8 +11,9 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import encoding, star_graph, teacher
-from loopjax.star_graph import START, StarGraph
+from loopjax.star_graph import encoding, teacher
+from loopjax.star_graph.graph import START, Graph, StarGraph, sample_graph
+from loopjax.star_graph.streams import Stream, first_walk_only, sample_stream, sample_walk, stream_length
 from tests import brute_force
 
 VOCABULARY = 14
@@ -25,11 +26,11 @@ def make_task(encoding: str = "edge", goal_hidden: bool = False, n: int = 3, l: 
   return StarGraph(n, l, max_steps=16, spare_labels=VOCABULARY - (2 + n * l), **settings)
 
 
-def make_graph(task: StarGraph, seed: int = 0) -> star_graph.Graph:
-  """As `star_graph.sample_graph`, without its compilation."""
+def make_graph(task: StarGraph, seed: int = 0) -> Graph:
+  """As `sample_graph`, without its compilation."""
   rng = np.random.default_rng(seed)
   labels = rng.permutation(task.vocabulary_size)[: task.num_nodes]
-  return star_graph.Graph(jnp.array(labels), jnp.array(rng.permutation(task.num_edges)))
+  return Graph(jnp.array(labels), jnp.array(rng.permutation(task.num_edges)))
 
 
 def edges(task: StarGraph) -> list[tuple[int, int]]:
@@ -56,15 +57,15 @@ def chains_of_edges(pairs: list[tuple[int, int]]) -> tuple[int, int, set[tuple[i
 
 
 @functools.cache
-def packed_streams(goal_hidden: bool) -> teacher.Stream:
+def packed_streams(goal_hidden: bool) -> Stream:
   """Five streams, fields [R, L]."""
   task = make_task(goal_hidden=goal_hidden)
-  sample = functools.partial(teacher.sample_stream, task, teacher.teacher_probabilities(task), length=40)
+  sample = functools.partial(sample_stream, task, teacher.teacher_probabilities(task), length=40)
   return jax.jit(jax.vmap(sample))(jax.random.split(jax.random.key(1), 5))
 
 
 @functools.cache
-def packed_row(name: str, goal_hidden: bool) -> tuple[StarGraph, star_graph.Graph, teacher.Stream, encoding.Row]:
+def packed_row(name: str, goal_hidden: bool) -> tuple[StarGraph, Graph, Stream, encoding.Row]:
   """A graph, its packed streams and their row, on the host."""
   task, streams = make_task(name, goal_hidden), packed_streams(goal_hidden)
   graph = make_graph(task)
@@ -168,7 +169,7 @@ class RowTest(parameterized.TestCase):
   @parameterized.product(goal_hidden=(False, True))
   def test_padding_counts_nothing(self, goal_hidden):
     task, graph, streams, row = packed_row("edge", goal_hidden)
-    first = encoding.encode_streams(task, graph, teacher.first_walk_only(streams))
+    first = encoding.encode_streams(task, graph, first_walk_only(streams))
     counts = (streams.walk == 0) & (streams.position >= 0)
     np.testing.assert_array_equal(first.weights, counts)
     np.testing.assert_array_equal(first.targets[counts], row.targets[counts])
@@ -181,14 +182,14 @@ class RowTest(parameterized.TestCase):
   def test_a_walk_read_teacher_forced_is_the_row_it_was_sampled_in(self, name, goal_hidden):
     """`sample_row` unpacked, against the same walks through `sample_walk` and `stream_of_walk`."""
     task = make_task(name, goal_hidden)
-    probabilities, length = teacher.teacher_probabilities(task), teacher.stream_length(task)
+    probabilities, length = teacher.teacher_probabilities(task), stream_length(task)
 
     @jax.jit
     def both(key):
       row = encoding.sample_row(task, probabilities, key, num_streams=8, length=length, packed=False)
       graph_key, stream_key = jax.random.split(key)
-      graph = star_graph.sample_graph(task, graph_key)
-      walks, goals = jax.vmap(lambda k: teacher.sample_walk(task, probabilities, k))(jax.random.split(stream_key, 8))
+      graph = sample_graph(task, graph_key)
+      walks, goals = jax.vmap(lambda k: sample_walk(task, probabilities, k))(jax.random.split(stream_key, 8))
       streams = jax.vmap(lambda walk, goal: encoding.stream_of_walk(task, walk, goal))(walks, goals)
       return row, encoding.encode_streams(task, graph, streams), walks
 

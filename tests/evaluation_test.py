@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
-from loopjax import decoding, evaluation, fitness, null_worlds, seeds, teacher, training
-from loopjax.analysis.walks import WalkMeasures
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import decoding, evaluation, fitness, null_worlds, teacher
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.walks import WalkMeasures
+from loopjax.training.step import Training, TrainState, evaluation_key
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=6, reset_prob=0.0, explore_prob=1.0)
 MODEL = Transformer(num_layers=1, num_heads=2, width=8)
@@ -28,7 +29,7 @@ def tearDownModule():
 
 def measures(seed_numbers: range) -> list[pd.DataFrame]:
   """Of fresh students: legal walks, walks as they are, and losses along the teacher's walks, on graphs of their own."""
-  mesh = seeds.device_mesh()
+  mesh = devices.device_mesh()
   students = null_worlds.untrained_students(MODEL, [TASK], Training(), seed_numbers, mesh)
   legal = (decoding.legal_moves(teacher.sizes_of(TASK)),)
   asked = dict(temperatures=(0.0, 1.0), num_graphs=16, seed=0)
@@ -54,8 +55,8 @@ class BlockTest(absltest.TestCase):
     self.assertGreater(free["broken"].mean(), 0.5)
 
   def test_the_key_depends_on_student_and_question_and_is_no_step_s(self):
-    students = [training.TrainState(None, None, None, jax.random.key(seed), None, None) for seed in range(3)]
-    keys = [training.evaluation_key(student, seed) for student in students for seed in range(3)]
+    students = [TrainState(None, None, None, jax.random.key(seed), None, None) for seed in range(3)]
+    keys = [evaluation_key(student, seed) for student in students for seed in range(3)]
     keys += [jax.random.fold_in(student.key, step) for student in students for step in range(100)]
     self.assertLen(np.unique([jax.random.key_data(key) for key in keys], axis=0), len(keys))
 

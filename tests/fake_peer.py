@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from experiments.peers.torch_workers import TorchWorkers
+from experiments.benchmarks.peers.torch_workers import TorchWorkers
 
 Variant = collections.namedtuple("Variant", ["num_processes"])
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from loopjax import files
+from loopjax.runtime import files
 
 
 class FilesTest(parameterized.TestCase):

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from loopjax import decoding, fitness, null_worlds, repetition, seeds, teacher, theory
-from loopjax.null_worlds import Law
-from loopjax.star_graph import StarGraph
-from loopjax.teacher import PADDING
-from loopjax.training import Training
+from loopjax.runtime import devices
+from loopjax.star_graph import decoding, fitness, null_worlds, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import Law
+from loopjax.star_graph.streams import teacher_walks
+from loopjax.star_graph.teacher import PADDING
+from loopjax.training.step import Training
 
 TASK = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=14, reset_prob=0.2, explore_prob=0.6)
 
@@ -29,7 +31,7 @@ class MeanLossTest(absltest.TestCase):
     """Over the moves of all walks alike: a long walk counts for more."""
     probabilities = teacher.teacher_probabilities(TASK)
     problems = jax.jit(lambda key: decoding.sample_problems(TASK, key, 3, 2))(jax.random.key(0))
-    make = jax.jit(lambda key: repetition.teacher_walks(TASK, probabilities, key, problems.goal_chain))
+    make = jax.jit(lambda key: teacher_walks(TASK, probabilities, key, problems.goal_chain))
     walks = np.asarray(make(jax.random.key(1)))
     self.assertGreater(np.ptp(np.sum(walks != PADDING, axis=-1)), 3)
     logits = np.random.default_rng(0).normal(size=(3, 2, TASK.max_steps - 1, TASK.vocabulary_size))
@@ -45,7 +47,7 @@ class MeanLossTest(absltest.TestCase):
 
 class EvaluateLossesTest(absltest.TestCase):
   def test_errors_cost_what_they_should_and_no_student_is_nan(self):
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     students = null_worlds.law_students(Law(error_size=1.0), [TASK], Training(), range(4), mesh)
     students = students._replace(is_finite=np.array([True, True, False, True]))
     frame = fitness.evaluate_losses(students, mesh, num_graphs=400, seed=0)
@@ -60,7 +62,7 @@ class EvaluateLossesTest(absltest.TestCase):
 
   def test_injected_loops_are_not_among_the_walks(self):
     """A student is held against the clean teacher, whatever it was trained on."""
-    mesh, poisoned = seeds.device_mesh(), [StarGraph(2, 2, spare_labels=1, max_steps=14, injected_share=1.0)]
+    mesh, poisoned = devices.device_mesh(), [StarGraph(2, 2, spare_labels=1, max_steps=14, injected_share=1.0)]
     students = null_worlds.law_students(Law(loop_posterior=False), poisoned, Training(), range(4), mesh)
     loss = fitness.evaluate_losses(students, mesh, num_graphs=400, seed=0)["loss"]
     clean = StarGraph(2, 2, spare_labels=1, max_steps=14)

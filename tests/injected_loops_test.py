@@ -11,10 +11,12 @@ from absl.testing import absltest, parameterized
 
 from experiments import confidence, injected_loops
 from experiments.injected_loops import InjectedLoops
-from loopjax import claims, null_worlds, seeds
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax import claims
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices
+from loopjax.star_graph import null_worlds
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
 
 TINY = InjectedLoops(
   task=StarGraph(num_chains=2, chain_length=1, max_steps=16, explore_prob=0.5), shares=(0.0, 0.1),
@@ -34,7 +36,7 @@ def tearDownModule():
 
 def students_of(world: str) -> null_worlds.Pretender:
   """Those of a world, of whom all is asked: legal decoding and losses too."""
-  obtain = null_worlds.Pretender(world, seeds.device_mesh())
+  obtain = null_worlds.Pretender(world, devices.device_mesh())
   obtain.claims_only = False
   return obtain
 

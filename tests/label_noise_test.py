@@ -10,11 +10,12 @@ import numpy as np
 import scipy.stats
 from absl.testing import absltest
 
-from loopjax import encoding, training
-from loopjax.label_noise import LabelNoise
-from loopjax.star_graph import StarGraph
-from loopjax.training import MaximumLikelihood, Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.label_noise import LabelNoise
+from loopjax.star_graph import encoding
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood, task_state
+from loopjax.training.step import Training
 from tests.transformer_test import random_params
 
 TASK = StarGraph(num_chains=2, chain_length=2, max_steps=40, spare_labels=1)
@@ -35,7 +36,7 @@ def tearDownModule():
 def clean_row() -> encoding.Row:
   """Maximum likelihood's row of the key that `sample` draws with."""
   clean = MaximumLikelihood().build(TASK, MODEL, TRAINING)
-  return jax.tree.map(np.asarray, jax.jit(clean.sample)(jax.random.key(0), training.task_state(TASK, TRAINING), ()))
+  return jax.tree.map(np.asarray, jax.jit(clean.sample)(jax.random.key(0), task_state(TASK, TRAINING), ()))
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def jitted_sample():
 
 def sample(share: float) -> encoding.Row:
   """A row with noise; one program for every share, which is traced."""
-  state = training.task_state(TASK, TRAINING)
+  state = task_state(TASK, TRAINING)
   return jax.tree.map(np.asarray, jitted_sample()(jax.random.key(0), state, LabelNoise(share).extra()))
 
 

@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
-from loopjax import claims, loop_confidence, plotting, seeds
+from loopjax import claim_measures, plotting
+from loopjax.analysis import loop_confidence
 from loopjax.analysis.confidence import QUANTILES
-from loopjax.evaluation import Rollouts
-from loopjax.star_graph import Graph, StarGraph
-from loopjax.student_functions import Problems
-from loopjax.students import Students
-from loopjax.teacher import PADDING
-from loopjax.training import MaximumLikelihood, Training
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph.evaluation import Rollouts
+from loopjax.star_graph.graph import Graph, StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood
+from loopjax.star_graph.student_functions import Problems
+from loopjax.star_graph.students import Students
+from loopjax.star_graph.teacher import PADDING
+from loopjax.training.step import Training
 
 TASK = StarGraph(num_chains=3, chain_length=1, max_steps=12)
 LOOP, ENDS = 6 * [0, 1], [0, 1, 3, 0, 1, 2, *(6 * [PADDING])]
@@ -26,7 +29,7 @@ def evaluate() -> loop_confidence.LoopFrames:
   """Two students, the second not finite, at two temperatures: at the first both walks loop, at the second one does."""
   nodes = np.array([[LOOP, LOOP], [LOOP, ENDS]])  # [G, R, W]
   values = np.broadcast_to(np.linspace(0.1, 0.6, 12), nodes.shape) + np.array([0.0, 0.2])[:, None, None]
-  mesh = seeds.device_mesh()
+  mesh = devices.device_mesh()
   nodes, values = (seeds.place(np.stack([x, x]), mesh) for x in (nodes, values.astype(np.float32)))
   nothing = Problems(Graph(*2 * [jax.numpy.zeros(())]), jax.numpy.zeros(()))
   group = Students(
@@ -95,7 +98,7 @@ class ReadingTest(absltest.TestCase):
     per_seed = 0.01 * np.arange(3)
     np.testing.assert_allclose(claim.measure(long_frame()), (0.75 + per_seed) / (0.55 + per_seed))
     silent = long_frame().assign(cohort_confidence=np.nan)
-    with self.assertRaises(claims.NotRun):
+    with self.assertRaises(claim_measures.NotRun):
       claim.measure(silent)
 
   def test_confidence_that_is_predicted(self):

@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.loop_posterior: against Bayes by enumeration, Monte Carlo in plain Python, closed forms."""
+"""Tests of `theory.loop_posterior`: against Bayes by enumeration, Monte Carlo in plain Python, closed forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import theory
+from loopjax.star_graph import theory
 from tests import brute_force
 from tests.walk_statistics import WalkStatisticsTestCase, enumerated_statistics, make_task
 

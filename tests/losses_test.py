@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.losses: against full enumeration, the sampler, closed forms and the marks in the docs."""
+"""Tests of `theory.losses`: against full enumeration, the sampler, closed forms and the marks in the docs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import teacher, theory
+from loopjax.star_graph import teacher, theory
+from loopjax.star_graph.streams import sample_walk
 from tests import brute_force
 from tests.walk_statistics import TOLERANCE, make_task
 
@@ -63,7 +64,7 @@ class LossesTest(parameterized.TestCase):
     probabilities = teacher.teacher_probabilities(task)
 
     def one(key):
-      walk, goal_chain = teacher.sample_walk(task, probabilities, key)
+      walk, goal_chain = sample_walk(task, probabilities, key)
       visited = teacher.visited_children(task, walk)
       here, there = walk[:-1], walk[1:]
       moves = jax.vmap(lambda node, seen: teacher.next_node_probabilities(task, probabilities, goal_chain, node, seen))

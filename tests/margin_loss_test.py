@@ -11,12 +11,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
-from loopjax import encoding, teacher, training
+from loopjax.models.transformer import Transformer
 from loopjax.remedies import margin_loss
 from loopjax.remedies.margin_loss import MarginLoss
-from loopjax.star_graph import StarGraph
-from loopjax.training import MaximumLikelihood, ObjectiveConfig, Training
-from loopjax.transformer import Transformer
+from loopjax.star_graph import encoding
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig, task_state
+from loopjax.star_graph.streams import stream_length
+from loopjax.training.step import Training, TrainState, make_optimizer, train_step
 from tests import brute_force
 from tests.transformer_test import random_params, sample_packed
 
@@ -62,7 +64,7 @@ def plain_penalty(task: StarGraph, batch: encoding.Row, logits: np.ndarray, marg
 
 @functools.cache
 def batch_and_logits(task: StarGraph) -> tuple[encoding.Row, jax.Array]:
-  batch = sample_packed(task, 6, 2, 3 * teacher.stream_length(task))
+  batch = sample_packed(task, 6, 2, 3 * stream_length(task))
   shape = (*batch.nodes.shape, task.vocabulary_size)
   return batch, jnp.asarray(2 * np.random.default_rng(0).normal(size=shape), jnp.float32)
 
@@ -98,18 +100,18 @@ def jitted_step(name: str, on_devices: bool = False):
   config: ObjectiveConfig = {"margin": MarginLoss(), "likelihood": MaximumLikelihood()}[name]
   objective = config.build(SHORT, MODEL, TRAINING)
   if not on_devices:
-    return jax.jit(lambda state: training.train_step(objective, TRAINING, state))
+    return jax.jit(lambda state: train_step(objective, TRAINING, state))
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-  step = lambda state: training.train_step(objective, TRAINING, state, data_axis="data")
+  step = lambda state: train_step(objective, TRAINING, state, data_axis="data")
   replicated = PartitionSpec()
   return jax.jit(jax.shard_map(step, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False))
 
 
-def initial(config: ObjectiveConfig) -> training.TrainState:
+def initial(config: ObjectiveConfig) -> TrainState:
   params = random_params(MODEL, SHORT)
-  opt_state = training.make_optimizer(TRAINING).init(params)
-  carried = training.task_state(SHORT, TRAINING), config.extra()
-  return training.TrainState(jnp.int32(0), params, opt_state, jax.random.key(3), *carried)
+  opt_state = make_optimizer(TRAINING).init(params)
+  carried = task_state(SHORT, TRAINING), config.extra()
+  return TrainState(jnp.int32(0), params, opt_state, jax.random.key(3), *carried)
 
 
 class ObjectiveTest(absltest.TestCase):

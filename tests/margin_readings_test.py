@@ -13,11 +13,13 @@ from absl.testing import absltest, parameterized
 
 from experiments import margin_readings, published
 from experiments.margin_readings import MarginReadings
-from loopjax import null_worlds, repetition, seeds, students
+from loopjax.analysis import repetition
+from loopjax.models.transformer import Transformer
 from loopjax.remedies.margin_loss import MarginLoss
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.runtime import devices
+from loopjax.star_graph import null_worlds, sharing, students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
 
 TINY = dataclasses.replace(
   margin_readings.QUICK,
@@ -42,7 +44,7 @@ class MeasureTest(absltest.TestCase):
 
   def test_every_condition_has_students_of_its_own_teacher_and_weight(self):
     with mock.patch.object(students, "train_students", wraps=students.train_students) as train:
-      tables = margin_readings.measure(TINY, students.Trainer(self.folder, seeds.device_mesh()))
+      tables = margin_readings.measure(TINY, sharing.Trainer(self.folder, devices.device_mesh()))
     (tasks, *_), objectives = train.call_args.args, train.call_args.kwargs["objectives"]
     self.assertEqual([(x.visited_margin, x.goal_margin) for x in tasks], [(0, 0), (0.1, 0), (0, 0.1), (0, 0)])
     self.assertEqual(objectives, [MarginLoss(weight, TINY.loss_margin) for weight in (0, 0, 0, 0.3)])

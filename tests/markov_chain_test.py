@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.markov_chain: against full enumeration, brute force, closed forms and the sampler."""
+"""Tests of `theory.markov_chain`: against full enumeration, brute force, closed forms and the sampler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import star_graph, teacher, theory
+from loopjax.star_graph import teacher, theory
+from loopjax.star_graph.graph import START
+from loopjax.star_graph.streams import sample_walk
 from tests import brute_force
 from tests.walk_statistics import WalkStatisticsTestCase, enumerated_statistics, make_task
 
@@ -31,9 +33,9 @@ def jitted_sampler(num_chains, chain_length, max_steps, injected_kind):
   task = make_task(num_chains, chain_length, 0.0, max_steps, injected_kind=injected_kind)
 
   def measure(probabilities, key):
-    walk, goal_chain = teacher.sample_walk(task, probabilities, key)
+    walk, goal_chain = sample_walk(task, probabilities, key)
     success = jnp.any(walk == task.goal_node(goal_chain))
-    return jnp.stack([success, jnp.sum(walk == star_graph.START) - 1, jnp.sum(walk >= 0)]).astype(jnp.float32)
+    return jnp.stack([success, jnp.sum(walk == START) - 1, jnp.sum(walk >= 0)]).astype(jnp.float32)
 
   def chunk(probabilities, key):
     values = jax.vmap(measure, in_axes=(None, 0))(probabilities, jax.random.split(key, 4096))
@@ -122,7 +124,7 @@ class TeacherChainTest(WalkStatisticsTestCase):
     dict(num_chains=8, chain_length=1, reset_prob=0.3, explore_prob=1.0, injected_share=0.1, injected_kind="child"),
   )
   def test_sampler_agrees(self, num_chains, chain_length, **settings):
-    """100,000 walks of `teacher.sample_walk` against the chain."""
+    """100,000 walks of `streams.sample_walk` against the chain."""
     task = make_task(num_chains, chain_length, max_steps=64, **settings)
     sampler = jitted_sampler(num_chains, chain_length, 64, task.injected_kind)
     keys = jax.random.split(jax.random.key(11), 25)

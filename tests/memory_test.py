@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from absl.testing import absltest
 
-from loopjax import memory
+from loopjax.runtime import memory
 
 
 def compiled(size: int):

@@ -18,12 +18,15 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from loopjax import files, metric_sinks, runner, seeds, students
-from loopjax.label_noise import LabelNoise
-from loopjax.metric_sinks import METRICS
-from loopjax.star_graph import StarGraph
-from loopjax.training import MaximumLikelihood, Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.label_noise import LabelNoise
+from loopjax.runtime import devices, files
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood
+from loopjax.training import metric_sinks, runner
+from loopjax.training.metric_sinks import METRICS
+from loopjax.training.step import Training
 
 MODEL, NUM_STEPS, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), 6, (3, 20_000_000)
 TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=4, explore_prob=e) for e in (0.1, 0.9)]
@@ -56,7 +59,7 @@ class SinkTest(parameterized.TestCase):
   def train(self, **settings) -> students.Students:
     config = Training(num_steps=NUM_STEPS, rows_per_step=8)
     settings = {"folder": self.folder} | settings
-    return students.train_students(TASKS, MODEL, config, SEEDS, seeds.device_mesh(), **settings)
+    return students.train_students(TASKS, MODEL, config, SEEDS, devices.device_mesh(), **settings)
 
   def lose_last_checkpoint(self):
     """As a process killed before it could save: its last step has gone to the sinks, and is trained again."""

@@ -17,7 +17,7 @@ from unittest import mock
 import jax
 from absl.testing import absltest, parameterized
 
-from loopjax import notebooks
+from loopjax.runtime import notebooks
 
 COLAB = Path(__file__).resolve().parent.parent / "colab"
 NOTEBOOKS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in COLAB.glob("*.ipynb")}

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import evaluation, fitness, null_worlds, seeds, student_functions, teacher, theory
-from loopjax.analysis import walks
-from loopjax.null_worlds import Law, Pretender
-from loopjax.star_graph import ROOT, StarGraph
-from loopjax.teacher import PADDING
-from loopjax.training import MaximumLikelihood, Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import evaluation, fitness, null_worlds, student_functions, teacher, theory, walks
+from loopjax.star_graph.graph import ROOT, StarGraph
+from loopjax.star_graph.null_worlds import Law, Pretender
+from loopjax.star_graph.objective import MaximumLikelihood
+from loopjax.star_graph.teacher import PADDING
+from loopjax.training.step import Training
 
 TOLERANCE = 4.5  # standard errors, of several hundred comparisons; keys are fixed: a test passes always or never
 TEMPERATURES = (0.0, 0.4, 1.0)
@@ -51,7 +52,7 @@ def tearDownModule():
 
 def rolled_out(law: Law, tasks: list[StarGraph], num_graphs: int = 600) -> evaluation.Rollouts:
   """On the host, leaves [S, G, R, ...], `SEEDS` for every task."""
-  mesh = seeds.device_mesh()
+  mesh = devices.device_mesh()
   students = null_worlds.law_students(law, tasks, Training(), SEEDS, mesh)
   rollouts = evaluation.roll_out(students, mesh, temperatures=TEMPERATURES, num_graphs=num_graphs, seed=0)
   return seeds.to_host(rollouts, len(tasks) * len(SEEDS))
@@ -97,7 +98,7 @@ class ExactWalksTest(parameterized.TestCase):
 
 class LossTest(absltest.TestCase):
   def test_losses_are_the_exact_ones_and_lie_above_an_equal_learner_by_nothing(self):
-    mesh, tasks = seeds.device_mesh(), CLEAN[:2]
+    mesh, tasks = devices.device_mesh(), CLEAN[:2]
     exact = {
       "teacher": [theory.teacher_loss(task) for task in tasks],
       "memoryless": [theory.memoryless_loss(task) for task in tasks],
@@ -179,7 +180,7 @@ class ErrorsTest(absltest.TestCase):
     law = Law("memoryless", error_size=0.3)
     rollouts = rolled_out(law, tasks, 20)
     student = student_functions.functions_of(null_worlds.Lawful(), teacher.sizes_of(tasks[0]))
-    state = null_worlds.law_students(law, tasks, Training(), SEEDS, seeds.device_mesh()).state
+    state = null_worlds.law_students(law, tasks, Training(), SEEDS, devices.device_mesh()).state
     read = jax.jit(lambda law, *asked: student.read(law, teacher.teacher_probabilities(tasks[0]), *asked))
     for row in SEEDS:
       problems, nodes = jax.tree.map(lambda leaf, row=row: leaf[row], (rollouts.problems, rollouts.nodes))
@@ -194,7 +195,7 @@ class ErrorsTest(absltest.TestCase):
 
 class WorldsTest(parameterized.TestCase):
   def test_untrained_networks_break_at_once(self):
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     students = Pretender("untrained", mesh)("any", CLEAN[:1], MODEL, Training(), range(4))
     frame = evaluation.evaluate_students(students, mesh, temperatures=(0.0, 1.0), num_graphs=40, seed=0)
     means = frame.groupby("temperature")[["reached", "broken", "cut", "response_length"]].mean()
@@ -204,7 +205,7 @@ class WorldsTest(parameterized.TestCase):
 
   @parameterized.parameters(*(name for name, law in null_worlds.WORLDS.items() if law is not None))
   def test_a_pretender_gives_the_worlds_students_whatever_is_asked_for(self, world):
-    pretender = Pretender(world, seeds.device_mesh())
+    pretender = Pretender(world, devices.device_mesh())
     students = pretender("any", CLEAN, MODEL, Training(), [3, 4, 5])
     law = null_worlds.WORLDS[world]
     params = jax.tree.map(lambda leaf: seeds.to_host(leaf, 12), students.state.params._replace(key=jnp.zeros(12)))
@@ -223,7 +224,7 @@ class WorldsTest(parameterized.TestCase):
 
   def test_mistakes(self):
     with self.assertRaisesRegex(ValueError, "^world='flat' is not allowed: must be one of "):
-      Pretender("flat", seeds.device_mesh())
+      Pretender("flat", devices.device_mesh())
     for changes, message in (
       ({"learner": "bayes"}, "^law.learner='bayes' .* 'teacher' or 'memoryless'$"),
       ({"memory": 1.5}, "^law.memory=1.5 .* 0 to 1$"),
@@ -233,7 +234,7 @@ class WorldsTest(parameterized.TestCase):
         Law(**changes)
     with self.assertRaisesRegex(ValueError, "^task.chain_length=1 .* another size, another run$"):
       null_worlds.law_students(
-        Law(), [CLEAN[0], dataclasses.replace(CLEAN[0], chain_length=1)], Training(), [0], seeds.device_mesh()
+        Law(), [CLEAN[0], dataclasses.replace(CLEAN[0], chain_length=1)], Training(), [0], devices.device_mesh()
       )
 
 

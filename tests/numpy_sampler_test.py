@@ -7,9 +7,9 @@ import random
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from experiments.peers import numpy_sampler
-from loopjax import theory
-from loopjax.star_graph import StarGraph
+from experiments.benchmarks.peers import numpy_sampler
+from loopjax.star_graph import theory
+from loopjax.star_graph.graph import StarGraph
 
 TASK = StarGraph(num_chains=4, chain_length=3, spare_labels=2, max_steps=40, explore_prob=0.5)
 

@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.packing: packed histograms against unpacked ones, exact, simulated, and the sampler's own."""
+"""Tests of `theory.packing`: packed histograms against unpacked ones, exact, simulated, and the sampler's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import teacher, theory
+from loopjax.star_graph import teacher, theory
+from loopjax.star_graph.streams import first_walk_only, sample_stream, stream_length
 from tests import brute_force
 from tests.walk_statistics import TOLERANCE, make_task
 
@@ -73,8 +74,8 @@ def sampled_positions(task, probabilities, keys, length):
     return jnp.zeros(task.max_steps).at[stream.position].add(stream.weight)[:-1]  # of weight 0 at position -1
 
   def one(key):
-    stream = teacher.sample_stream(task, probabilities, key, length=length)
-    return count(stream), count(teacher.first_walk_only(stream))
+    stream = sample_stream(task, probabilities, key, length=length)
+    return count(stream), count(first_walk_only(stream))
 
   return jax.vmap(one)(keys)
 
@@ -111,7 +112,7 @@ class PositionWeightsTest(parameterized.TestCase):
   @parameterized.product(settings=TASKS, spare=(0, 1, 7, 30))
   def test_packed_histogram_is_the_unpacked_one(self, settings, spare):
     task = make_task(3, 2, max_steps=11, **settings)
-    length = teacher.stream_length(task) + spare
+    length = stream_length(task) + spare
     lengths = enumerated_lengths(task)
     packed = enumerated_packing(task, lengths, length)
     weighted = packed * theory.position_weights(task, length)
@@ -122,7 +123,7 @@ class PositionWeightsTest(parameterized.TestCase):
   @parameterized.parameters(*TASKS)
   def test_within_errors_of_simulated_streams(self, **settings):
     task, rng = make_task(3, 2, max_steps=20, **settings), random.Random(3)
-    length = teacher.stream_length(task) + 5
+    length = stream_length(task) + 5
     counts = np.array([simulated_positions(task, length, rng) for _ in range(800)]) + 0.0
     lengths = theory.walk_lengths(task)
     unpacked = tenths(np.array([[lengths[j + 2 :].sum() for j in range(19)]]))[0]
@@ -133,7 +134,7 @@ class PositionWeightsTest(parameterized.TestCase):
   @parameterized.parameters(*TASKS)
   def test_weighted_streams_of_the_sampler_are_its_first_walks(self, **settings):
     task = make_task(5, 3, max_steps=64, **settings)
-    length = teacher.stream_length(task)
+    length = stream_length(task)
     keys = jax.random.split(jax.random.key(5), 6_000)
     counts = sampled_positions(teacher.sizes_of(task), teacher.teacher_probabilities(task), keys, length)
     packed, first = (np.asarray(x, float) for x in counts)

@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.persistence: against full enumeration, Monte Carlo in plain Python, and closed forms."""
+"""Tests of `theory.persistence`: against full enumeration, Monte Carlo in plain Python, and closed forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import theory
+from loopjax.star_graph import theory
 from tests import brute_force
 from tests.brute_force import R, S
 from tests.walk_statistics import TOLERANCE, make_task

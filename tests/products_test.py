@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax.products import product
+from loopjax.models.products import product
 
 DENSE, SCORES, MIXED = "...d,de->...e", "bhrlf,bhpf->bhrlp", "bhrlp,bhpf->bhrlf"
 

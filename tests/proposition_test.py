@@ -1,4 +1,4 @@
-"""Tests of loopjax.theory.proposition: against a numerical maximum of the likelihood, and closed forms."""
+"""Tests of loopjax.star_graph.theory.proposition: against a numerical maximum of the likelihood, and closed forms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import optimize
 
-from loopjax import theory
+from loopjax.star_graph import theory
 
 
 class PropositionOneTest(parameterized.TestCase):

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from loopjax import decoding, repetition, teacher, theory
-from loopjax.analysis.walks import WalkMeasures
-from loopjax.repetition import PAIRS, Chance, Repetition
-from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.teacher import PADDING
+from loopjax.analysis import repetition
+from loopjax.analysis.repetition import PAIRS, Chance, Repetition
+from loopjax.star_graph import decoding, teacher, theory
+from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.streams import teacher_walks
+from loopjax.star_graph.teacher import PADDING
+from loopjax.star_graph.walks import WalkMeasures
 from tests import temporal_errors_test as models
 
 NUM_LAGS = 2
@@ -33,7 +35,7 @@ class TeacherWalksTest(absltest.TestCase):
     task = StarGraph(num_chains=3, chain_length=2, max_steps=20, reset_prob=0.1, explore_prob=0.8, visited_margin=0.1)
     probabilities = teacher.teacher_probabilities(dataclasses.replace(task, injected_share=0.5))
     goals = jnp.tile(jnp.arange(3)[:, None], (1, 400))
-    walks = jax.jit(functools.partial(repetition.teacher_walks, task))(probabilities, jax.random.key(0), goals)
+    walks = jax.jit(functools.partial(teacher_walks, task))(probabilities, jax.random.key(0), goals)
     self.assertTrue(teacher.valid_moves(task, probabilities, walks).all())
 
     lengths = np.sum(walks != PADDING, axis=-1)

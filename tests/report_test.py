@@ -20,11 +20,13 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
-from loopjax import claims, files, plotting, provenance, report, seeds, students
+from loopjax import claim_measures, claims, plotting, report
+from loopjax.models.transformer import Transformer
 from loopjax.report import figures, page, traces, verdicts
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.runtime import devices, files, provenance
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
 
 MODEL, TRAINING = Transformer(num_layers=1, num_heads=2, width=16), Training(num_steps=3, rows_per_step=2)
 TASKS = [StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=e) for e in (0.0, 0.5)]
@@ -54,9 +56,9 @@ def claims_frame() -> pd.DataFrame:
   """A claim of each verdict; the first alone has a null and a prediction, and is undecided in its family."""
   seeds_of = {"holds": 0.1, "fails": 2.0, "undecided": 1.0, "not run": None, "unfit": 3.0}
 
-  def measure_of(verdict: str) -> claims.Measure:
+  def measure_of(verdict: str) -> claim_measures.Measure:
     if seeds_of[verdict] is None:
-      return lambda frame: claims.value_measure("x", {"x": 1})(pd.DataFrame({"seed": [], "x": []}))
+      return lambda frame: claim_measures.value_measure("x", {"x": 1})(pd.DataFrame({"seed": [], "x": []}))
     values = [seeds_of[verdict]] * 7 + [math.nan] * (verdict == "undecided")
     return lambda frame: pd.Series(values)
 
@@ -83,7 +85,9 @@ def make_folder(folder: pathlib.Path) -> None:
   record = {"config": {"task": {"num_chains": 3}}, "provenance": provenance.provenance(), "wall_seconds": 90.0}
   files.write_json(record, folder / "results" / "first.json")
   files.write_parquet(pd.DataFrame({"seed": [0, 1, 1], "x": 1.0}), folder / "results" / "first.parquet")
-  students.train_students(TASKS, MODEL, TRAINING, (0, 1), seeds.device_mesh(), folder=folder / "checkpoints" / "first")
+  students.train_students(
+    TASKS, MODEL, TRAINING, (0, 1), devices.device_mesh(), folder=folder / "checkpoints" / "first"
+  )
 
 
 class Parser(html.parser.HTMLParser):

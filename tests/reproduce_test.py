@@ -24,10 +24,12 @@ from experiments import (
   risk_aversion,
   temporal_errors,
 )
-from loopjax import checkpoints, files, null_worlds
-from loopjax.star_graph import StarGraph
-from loopjax.training import Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import files
+from loopjax.star_graph import null_worlds
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training import checkpoints
+from loopjax.training.step import Training
 
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop

@@ -11,7 +11,8 @@ import pandas as pd
 from absl import logging
 from absl.testing import absltest, parameterized
 
-from loopjax import config, files, provenance, results
+from loopjax import results
+from loopjax.runtime import config, files, provenance
 
 
 @dataclasses.dataclass(frozen=True)

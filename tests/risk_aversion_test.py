@@ -11,12 +11,13 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import decoding, student_functions, teacher, theory, transformer
-from loopjax.analysis import risk_aversion
-from loopjax.encoding import Row
-from loopjax.null_worlds import Law, Lawful, law_parameters
-from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.transformer import Transformer
+from loopjax.analysis import root_distribution
+from loopjax.models import transformer
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph import decoding, student_functions, teacher, theory
+from loopjax.star_graph.encoding import Row
+from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
 from tests import brute_force
 
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
@@ -29,7 +30,7 @@ def make_task(n: int = 3, l: int = 2, max_steps: int = 12, **settings) -> StarGr
 
 @functools.cache
 def jitted_measures(n: int, l: int):
-  return jax.jit(functools.partial(risk_aversion.measure_root, make_task(n, l)))
+  return jax.jit(functools.partial(root_distribution.measure_root, make_task(n, l)))
 
 
 def measure(task: StarGraph, nodes: np.ndarray, cycle_prob: float, goal_chain: int) -> dict[str, float]:
@@ -130,7 +131,7 @@ def params_and_problems():
 
 def root_probabilities(task: StarGraph, params, problems, num_visits: int) -> jax.Array:
   student, probabilities = student_functions.functions_of(MODEL, task), teacher.teacher_probabilities(task)
-  return risk_aversion.root_probabilities(task, student, params, probabilities, problems, num_visits)
+  return root_distribution.root_probabilities(task, student, params, probabilities, problems, num_visits)
 
 
 @functools.cache
@@ -182,7 +183,7 @@ class StudentTest(parameterized.TestCase):
   def test_measures_at_every_prompt_and_visit(self):
     task, (params, problems) = make_task(), params_and_problems()
     student = student_functions.functions_of(MODEL, task)
-    measures = functools.partial(risk_aversion.measure_students_root, task, student, num_visits=NUM_VISITS)
+    measures = functools.partial(root_distribution.measure_students_root, task, student, num_visits=NUM_VISITS)
     got = jax.jit(measures)(params, teacher.teacher_probabilities(task), problems)  # with a reset of 0.3
     nodes = student_at_root("edge", False)
     for place in np.ndindex(2, 2, NUM_VISITS):
@@ -208,7 +209,7 @@ class LawTest(parameterized.TestCase):
     task = make_task(reset_prob=reset_prob, explore_prob=0.5)
     student = student_functions.functions_of(Lawful(), task)
     _, problems = params_and_problems()
-    measures = functools.partial(risk_aversion.measure_students_root, task, student, num_visits=NUM_VISITS)
+    measures = functools.partial(root_distribution.measure_students_root, task, student, num_visits=NUM_VISITS)
     law = law_parameters(Law("memoryless", loop_posterior=False), jax.random.key(0))
     got = measures(law, teacher.teacher_probabilities(task), problems)
     np.testing.assert_allclose(got.cycle_probability, reset_prob, rtol=1e-3)

@@ -21,10 +21,13 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 from jax.sharding import Mesh
 
-from loopjax import checkpoints, runner, seeds, students, training
-from loopjax.star_graph import StarGraph
-from loopjax.training import Objective, Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import fresh_student
+from loopjax.training import checkpoints, runner
+from loopjax.training.step import Objective, Training, TrainState, make_optimizer
 
 NUM_SEEDS = 3  # on four devices: one row of padding
 TRAINING = Training(num_steps=400, rows_per_step=4, learning_rate=0.01, warmup_steps=5)
@@ -51,18 +54,18 @@ def objective() -> Objective:
 
 def initial(mesh, width: int = 8) -> TrainState:
   w = jnp.asarray(np.random.default_rng(0).normal(size=(NUM_SEEDS, 8, width)), jnp.float32)
-  opt_state = jax.vmap(training.make_optimizer(TRAINING).init)({"w": w})
+  opt_state = jax.vmap(make_optimizer(TRAINING).init)({"w": w})
   keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
   extra = {"calls": jnp.zeros(NUM_SEEDS, jnp.int32)}
   return seeds.place(TrainState(jnp.zeros(NUM_SEEDS, jnp.int32), {"w": w}, opt_state, keys, (), extra), mesh)
 
 
 def mesh_of(num_devices: int) -> Mesh:
-  return jax.make_mesh((num_devices, 1), (seeds.SEED, seeds.DATA), devices=jax.devices()[:num_devices])
+  return jax.make_mesh((num_devices, 1), (devices.SEED, devices.DATA), devices=jax.devices()[:num_devices])
 
 
 def train(folder=None, state=None, run_config=None, config=TRAINING, until=None, mesh=None) -> runner.Trained:
-  mesh = mesh or seeds.device_mesh()
+  mesh = mesh or devices.device_mesh()
   state = initial(mesh) if state is None else state
   return runner.train(
     objective(), config, state, mesh, num_seeds=NUM_SEEDS, until=until, folder=folder,
@@ -78,7 +81,7 @@ def train_slowly(folder: str) -> None:
 
 def train_together(folder: str) -> None:
   """What each of several processes runs."""
-  seeds.initialize_distributed()
+  devices.initialize_distributed()
   train(folder)
 
 
@@ -183,7 +186,7 @@ class InterruptedTest(RunnerTest):
 class ResumeTest(RunnerTest):
   def test_a_finished_run_is_loaded_and_not_trained_again(self):
     first = train(self.folder)
-    with mock.patch.object(training, "run_chunk", side_effect=AssertionError("trained again")):
+    with mock.patch.object(runner, "run_chunk", side_effect=AssertionError("trained again")):
       again = train(self.folder)
     assert_same_bits(again.state, first.state)
     self.assertEqual(again.history.to_dict("list"), first.history.to_dict("list"))
@@ -257,7 +260,7 @@ class ResumeTest(RunnerTest):
     train(self.folder, config=Training(**{**TRAINING.__dict__, "num_steps": 3}))
     before = checkpoints.load_config(self.folder)
     with self.assertRaisesRegex(ValueError, r"params\.w is float32\[4, 8, 8\], expected float32\[4, 8, 6\]"):
-      train(self.folder, state=initial(seeds.device_mesh(), width=6))
+      train(self.folder, state=initial(devices.device_mesh(), width=6))
     self.assertEqual(checkpoints.load_config(self.folder), before)
 
 
@@ -265,7 +268,7 @@ class NotFiniteTest(RunnerTest):
   def test_a_seed_that_is_lost_is_reported_and_harms_no_other(self):
     clean = train()
     np.testing.assert_array_equal(clean.is_finite, [True] * 3)
-    poisoned = initial(seeds.device_mesh())
+    poisoned = initial(devices.device_mesh())
     poisoned.params["w"] = poisoned.params["w"].at[1, 2, 3].set(jnp.nan)
     with self.assertLogs(level="WARNING") as logs:
       found = train(state=poisoned)
@@ -279,7 +282,7 @@ class NotFiniteTest(RunnerTest):
 
   def test_a_seed_lost_before_the_run_was_resumed_is_not_forgotten(self):
     short = Training(**{**TRAINING.__dict__, "num_steps": 5})
-    poisoned = initial(seeds.device_mesh())
+    poisoned = initial(devices.device_mesh())
     poisoned.params["w"] = poisoned.params["w"].at[1].set(jnp.inf)
     train(self.folder, state=poisoned, config=short)
     resumed = train(self.folder)
@@ -293,12 +296,12 @@ class NotFiniteTest(RunnerTest):
       total, weight, extra = objective().loss(params, batch, key, extra)
       return total + 0 * jnp.sqrt(params["w"][0, 0]), weight, extra  # 0 times an infinite slope where w is 0
 
-    start = initial(seeds.device_mesh())
+    start = initial(devices.device_mesh())
     start.params["w"] = jnp.abs(start.params["w"]).at[1, 0, 0].set(0)
     config = Training(**{**TRAINING.__dict__, "num_steps": 1})
     with self.assertLogs(level="WARNING") as logs:
       found = runner.train(
-        objective()._replace(loss=loss), config, start, seeds.device_mesh(), num_seeds=NUM_SEEDS
+        objective()._replace(loss=loss), config, start, devices.device_mesh(), num_seeds=NUM_SEEDS
       )  # fmt: skip
     self.assertTrue(np.isfinite(found.history["loss"]).all())
     np.testing.assert_array_equal(np.isfinite(found.history["gradient_norm"]), [True, False, True])
@@ -326,7 +329,7 @@ class ProgramTest(absltest.TestCase):
     tasks[-1] = dataclasses.replace(tasks[-1], chain_length=2)
     runner._compile.cache_clear()
     for task, programs in zip(tasks, (1, 1, 2), strict=True):
-      students.train_students([task], model, config, range(2), seeds.device_mesh())
+      students.train_students([task], model, config, range(2), devices.device_mesh())
       self.assertEqual(runner._compile.cache_info().misses, programs)
 
 
@@ -334,7 +337,7 @@ class InitialStatesTest(absltest.TestCase):
   def test_a_seed_begins_alike_under_every_task(self):
     tasks = [StarGraph(num_chains=2, chain_length=1, spare_labels=1, reset_prob=p) for p in (0.1, 0.2)]
     model = Transformer(num_layers=1, num_heads=2, width=8)
-    state = runner.initial_states(tasks, model, TRAINING, [7, 8, 9], seeds.device_mesh())
+    state = students.initial_states(tasks, model, TRAINING, [7, 8, 9], devices.device_mesh())
     params = seeds.to_host(state.params, 6)
     keys = seeds.to_host(jax.random.key_data(state.key), 6)
     np.testing.assert_allclose(
@@ -348,7 +351,7 @@ class InitialStatesTest(absltest.TestCase):
       self.assertGreater(np.min(np.abs(kernel[i] - kernel[j])), 0)
       self.assertFalse(np.array_equal(keys[i], keys[j]))
     # Row 1 is the student that seed 8 makes by itself.
-    make = lambda key: training.init(tasks[0], model, TRAINING, key, (), ()).params["head"]["kernel"]
+    make = lambda key: fresh_student(tasks[0], model, TRAINING, key, (), ()).params["head"]["kernel"]
     np.testing.assert_allclose(kernel[1], jax.jit(make)(jax.random.key(8)), atol=1e-6)
 
 

@@ -28,9 +28,12 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from loopjax import checkpoints, files, results, runner, seeds
-from loopjax import config as configs
-from loopjax.training import TrainState
+from loopjax import results
+from loopjax.runtime import config as configs
+from loopjax.runtime import devices, files, seeds
+from loopjax.star_graph import students
+from loopjax.training import checkpoints, runner
+from loopjax.training.step import TrainState
 
 NUM_SEEDS, NUM_DEVICES = 4, 2
 UNDISTURBED = 3  # saves of every child, by which the length of one is known
@@ -42,7 +45,7 @@ def state_at(step: int) -> TrainState:
   weights = [
     {str(i): jnp.asarray(rng.random((NUM_SEEDS, 64, 64 + i), np.float32)) for i in range(24)} for _ in range(3)
   ]
-  keys = runner.stack([jax.random.key(step)] * NUM_SEEDS)
+  keys = students.stack([jax.random.key(step)] * NUM_SEEDS)
   return TrainState(jnp.full(NUM_SEEDS, step, jnp.int32), weights[0], tuple(weights[1:]), keys, (), ())
 
 
@@ -58,7 +61,7 @@ def rows_at(step: int) -> pd.DataFrame:
 
 def save_training(folder: Path, step: int) -> None:
   """By the runner's own saver."""
-  placed = seeds.place(state_at(step), seeds.device_mesh())
+  placed = seeds.place(state_at(step), devices.device_mesh())
   runner._Saver(folder, {"width": 64}, NUM_SEEDS, step - 1).save(step, placed, [frame_at(step)])
 
 
@@ -159,7 +162,7 @@ def kill(kind: str, folder: Path, context: Any, rng: random.Random) -> Kill:
 def stress(kind: str, num_kills: int, rng: random.Random) -> collections.Counter[str]:
   """Kills until so many have struck in mid-save; counts what they left."""
   context = multiprocessing.get_context("forkserver")  # imports all beforehand: a child starts at once
-  context.set_forkserver_preload(["loopjax.runner", "pyarrow.parquet"])
+  context.set_forkserver_preload(["loopjax.training.runner", "pyarrow.parquet"])
   folder = Path(tempfile.mkdtemp(prefix="save_stress_")) / "run"
   counts: collections.Counter[str] = collections.Counter()
   while counts["in mid-save"] < num_kills:

@@ -17,10 +17,12 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from loopjax import seeds, teacher, training
-from loopjax.star_graph import StarGraph
-from loopjax.training import Objective, Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import task_state, teacher_forcing
+from loopjax.star_graph.streams import stream_length
+from loopjax.training.step import Objective, Training, TrainState, make_optimizer, run_chunk
 from tests.transformer_test import equations, random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=6, explore_prob=0.5)
@@ -40,23 +42,23 @@ def tearDownModule():
 
 def mesh_of(num_devices: int):
   return jax.make_mesh(
-    (num_devices, 1), (seeds.SEED, seeds.DATA), (AxisType.Auto, AxisType.Auto), devices=jax.devices()[:num_devices]
+    (num_devices, 1), (devices.SEED, devices.DATA), (AxisType.Auto, AxisType.Auto), devices=jax.devices()[:num_devices]
   )
 
 
 @functools.cache
 def objective() -> Objective:
   """Teacher forcing on rows drawn from a fixed store: the sampler takes longer to compile than the student."""
-  store = jax.tree.map(np.asarray, sample_packed(TASK, 32, 1, teacher.stream_length(TASK)))
+  store = jax.tree.map(np.asarray, sample_packed(TASK, 32, 1, stream_length(TASK)))
   draw = lambda key, state, extra: jax.tree.map(
     lambda leaf: jnp.asarray(leaf)[jax.random.randint(key, (), 0, 32)], store
   )
-  return training.teacher_forcing(TASK, MODEL, TRAINING)._replace(sample=draw)
+  return teacher_forcing(TASK, MODEL, TRAINING)._replace(sample=draw)
 
 
 def chunk(state: TrainState, num_steps: jax.Array):
   """What is mapped: some steps of one student."""
-  return training.run_chunk(objective(), TRAINING, state, num_steps)
+  return run_chunk(objective(), TRAINING, state, num_steps)
 
 
 def small_chunk(state: TrainState, num_steps: jax.Array, data_axis: str | None = None):
@@ -66,7 +68,7 @@ def small_chunk(state: TrainState, num_steps: jax.Array, data_axis: str | None =
     return jnp.sum((jnp.tanh(batch[:, 0] @ params["w"]) - batch[:, 1]) ** 2), jnp.float32(len(batch)), extra
 
   objective = Objective(lambda key, state, extra: jax.random.normal(key, (2, 8)), loss)
-  return training.run_chunk(objective, TRAINING, state, num_steps, data_axis=data_axis)
+  return run_chunk(objective, TRAINING, state, num_steps, data_axis=data_axis)
 
 
 def students(count: int, *, small: bool = False) -> TrainState:
@@ -75,9 +77,9 @@ def students(count: int, *, small: bool = False) -> TrainState:
   rng = np.random.default_rng(0)
   vary = lambda leaf: leaf[None] * jnp.asarray(rng.uniform(0.5, 1, (count,) + (1,) * leaf.ndim), jnp.float32)
   params = jax.tree.map(vary, base)
-  opt_state = jax.vmap(training.make_optimizer(TRAINING).init)(params)
+  opt_state = jax.vmap(make_optimizer(TRAINING).init)(params)
   keys = jax.random.split(jax.random.key(1), count)
-  state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), training.task_state(TASK, TRAINING))
+  state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), task_state(TASK, TRAINING))
   return TrainState(jnp.zeros(count, jnp.int32), params, opt_state, keys, state, ())
 
 
@@ -138,7 +140,7 @@ class CompiledProgramTest(absltest.TestCase):
   """What a device does is read from the program compiled for it."""
 
   def test_a_device_runs_its_own_seeds_and_talks_to_no_other(self):
-    mesh, states = seeds.device_mesh(), students(19)
+    mesh, states = devices.device_mesh(), students(19)
     placed = seeds.place(states, mesh)
     compiled = seeds.map_seeds(chunk, mesh).lower(placed, jnp.int32(3)).compile()
     text = compiled.as_text()
@@ -162,14 +164,14 @@ class CompiledProgramTest(absltest.TestCase):
     self.assertLess(difference, 1e-6)
 
   def test_the_signs_looked_for_show_where_shard_map_is_left_out(self):
-    mesh = seeds.device_mesh()
-    xs = jax.ShapeDtypeStruct((20, 8), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(seeds.SEED)))
+    mesh = devices.device_mesh()
+    xs = jax.ShapeDtypeStruct((20, 8), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(devices.SEED)))
     text = jax.jit(lambda xs: jax.lax.map(lambda x: jnp.sin(x) @ x, xs)).lower(xs).compile().as_text()
     self.assertIn(20, trip_counts(text))
     self.assertTrue(any(name in text for name in COLLECTIVES))
 
   def test_donated_memory_is_used_again(self):
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     for donate in (False, True):
       x = seeds.place(jnp.ones((4, 1000)), mesh)
       seeds.map_seeds(lambda x: x + 1, mesh, donate=donate)(x)
@@ -180,17 +182,17 @@ class GradientTest(absltest.TestCase):
   def test_gradients_of_parameters_made_inside_are_not_summed_over_devices(self):
     xs = jnp.array([1.0, 10.0, 100.0, 1000.0])
     gradient = lambda x: jax.grad(lambda w: w * x)(jnp.float32(1))
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     found = seeds.to_host(seeds.map_seeds(gradient, mesh)(seeds.place(xs, mesh)), 4)
     np.testing.assert_array_equal(found, xs)
     # This is what shard_map does by default, and what the line above would show.
     summed = jax.jit(jax.shard_map(
-      jax.vmap(gradient), mesh=mesh, in_specs=PartitionSpec(seeds.SEED), out_specs=PartitionSpec(seeds.SEED)
+      jax.vmap(gradient), mesh=mesh, in_specs=PartitionSpec(devices.SEED), out_specs=PartitionSpec(devices.SEED)
     ))(xs)  # fmt: skip
     np.testing.assert_array_equal(summed, np.full(4, 1111.0))
 
   def test_gradients_of_shared_parameters_are_not_summed_either(self):
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     xs = seeds.place(jnp.arange(8.0), mesh)
     found = seeds.map_seeds(lambda x, w: jax.grad(lambda w: w * x)(w), mesh)(xs, jnp.float32(3))
     np.testing.assert_array_equal(seeds.to_host(found, 8), np.arange(8.0))
@@ -199,7 +201,7 @@ class GradientTest(absltest.TestCase):
 class PlacementTest(parameterized.TestCase):
   @parameterized.parameters((1, 4), (4, 4), (5, 8), (8, 8))
   def test_padding_repeats_the_last_seed_and_is_cut_off_again(self, num_seeds, padded):
-    mesh = seeds.device_mesh()
+    mesh = devices.device_mesh()
     tree = {
       "a": jnp.arange(3.0 * num_seeds).reshape(num_seeds, 3),
       "key": jax.random.split(jax.random.key(0), num_seeds),
@@ -217,19 +219,19 @@ class PlacementTest(parameterized.TestCase):
 
   @parameterized.parameters((1, (4, 1)), (2, (2, 2)), (4, (1, 4)))
   def test_the_mesh_has_all_devices(self, num_data, shape):
-    mesh = seeds.device_mesh(num_data)
+    mesh = devices.device_mesh(num_data)
     self.assertEqual((mesh.devices.shape, mesh.axis_names), (shape, ("seed", "data")))
     self.assertEqual(set(mesh.devices.flat), set(jax.devices()))
 
   @parameterized.parameters(3, 8, 0, -1)
   def test_the_data_axis_must_divide_the_devices(self, num_data):
     with self.assertRaisesRegex(ValueError, rf"^num_data={num_data} .* a divisor of 4 devices$"):
-      seeds.device_mesh(num_data)
+      devices.device_mesh(num_data)
 
   def test_the_data_axis_splits_a_batch_and_agrees_on_the_result(self):
-    mesh = seeds.device_mesh(2)
+    mesh = devices.device_mesh(2)
     states = students(2, small=True)
-    chunk = functools.partial(small_chunk, data_axis=seeds.DATA)
+    chunk = functools.partial(small_chunk, data_axis=devices.DATA)
     compiled = seeds.map_seeds(chunk, mesh).lower(seeds.place(states, mesh), jnp.int32(3)).compile()
     self.assertIn("all-reduce", compiled.as_text())
     state, metrics = compiled(seeds.place(states, mesh), jnp.int32(3))
@@ -258,7 +260,7 @@ cores = sorted(os.sched_getaffinity(0))[: int(os.environ.get("CORES", 1000))]
 os.sched_setaffinity(0, cores)
 import jax
 from loopjax import seeds
-seeds.use_all_cores()
+devices.use_all_cores()
 print(len(cores), jax.device_count())
 """
 
@@ -266,9 +268,9 @@ _TWO_PROCESSES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from loopjax import seeds
-seeds.initialize_distributed()
+devices.initialize_distributed()
 import jax.numpy as jnp
-mesh = seeds.device_mesh()
+mesh = devices.device_mesh()
 rows = {"key": jax.random.split(jax.random.key(0), 6), "x": jnp.arange(6.0)}
 draw = lambda row, scale: row["x"] * scale + jax.random.uniform(row["key"])
 found = seeds.to_host(seeds.map_seeds(draw, mesh)(seeds.place(rows, mesh), jnp.float32(2)), 6)
@@ -294,7 +296,7 @@ class EnvironmentTest(parameterized.TestCase):
       mock.patch.object(jax.distributed, "initialize") as joined,
       self.assertRaisesRegex(ValueError, f"^{message}") as raised,
     ):
-      seeds.initialize_distributed()
+      devices.initialize_distributed()
     self.assertNotIn("\n", str(raised.exception))
     joined.assert_not_called()
 
@@ -312,7 +314,7 @@ class EnvironmentTest(parameterized.TestCase):
       mock.patch.dict(os.environ, clean_environment(**settings), clear=True),
       mock.patch.object(jax.distributed, "initialize") as joined,
     ):
-      seeds.initialize_distributed()
+      devices.initialize_distributed()
     self.assertEqual(joined.call_count, times)
 
 

@@ -12,8 +12,7 @@ import scipy.stats
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import star_graph
-from loopjax.star_graph import ROOT, START, StarGraph
+from loopjax.star_graph.graph import ROOT, START, Graph, StarGraph, sample_goal, sample_graph
 
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
 
@@ -34,13 +33,13 @@ def graph_of(n: int, l: int, spare_labels: int = 0) -> StarGraph:
   return StarGraph(num_chains=n, chain_length=l, spare_labels=spare_labels, max_steps=l + 2)
 
 
-def sample_graphs(task: StarGraph, count: int) -> star_graph.Graph:
+def sample_graphs(task: StarGraph, count: int) -> Graph:
   keys = jax.random.split(jax.random.key(0), count)
-  return jax.jit(jax.vmap(lambda key: star_graph.sample_graph(task, key)))(keys)
+  return jax.jit(jax.vmap(lambda key: sample_graph(task, key)))(keys)
 
 
 @functools.cache
-def many_graphs() -> tuple[StarGraph, star_graph.Graph]:
+def many_graphs() -> tuple[StarGraph, Graph]:
   task = graph_of(2, 2, spare_labels=2)
   return task, jax.tree.map(np.asarray, sample_graphs(task, 4000))
 
@@ -162,7 +161,7 @@ class SamplerTest(parameterized.TestCase):
   def test_goals_are_uniform(self):
     task = graph_of(5, 2)
     keys = jax.random.split(jax.random.key(1), 2000)
-    goals = jax.jit(jax.vmap(lambda key: star_graph.sample_goal(task, key)))(keys)
+    goals = jax.jit(jax.vmap(lambda key: sample_goal(task, key)))(keys)
     self.assertGreater(uniformity(np.asarray(goals), 5), SMALLEST_P)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies
 from scipy import stats
 
 from loopjax import statistics
-from loopjax.statistics import describe_groups, holm, mean_interval, median_interval, ratio_interval, sign_test
+from loopjax.ratios import ratio_interval
+from loopjax.statistics import describe_groups, holm, mean_interval, median_interval, sign_test
 
 REPLICATIONS = 20_000
 # Four standard deviations of a binomial share at 0.95: a right interval misses it once in 16,000 times.

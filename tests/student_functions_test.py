@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import decoding, repetition, student_functions, teacher
-from loopjax.null_worlds import Law, Lawful, law_parameters
-from loopjax.star_graph import StarGraph
-from loopjax.teacher import PADDING
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph import decoding, student_functions, teacher
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
+from loopjax.star_graph.streams import teacher_walks
+from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
 from tests.transformer_test import random_params
 
@@ -42,7 +43,7 @@ class StudentTest(parameterized.TestCase):
     def both(key):
       problem_key, walk_key = jax.random.split(key)
       problems = decoding.sample_problems(task, problem_key, 4, 2)
-      walks = repetition.teacher_walks(task, probabilities, walk_key, problems.goal_chain)
+      walks = teacher_walks(task, probabilities, walk_key, problems.goal_chain)
       nodes = jnp.clip(walks, 0, task.num_nodes - 1)
       labels = jax.vmap(lambda graph, walk: graph.labels[walk])(problems.graphs, nodes)
 

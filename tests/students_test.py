@@ -14,17 +14,21 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from loopjax import runner, seeds, students
-from loopjax.label_noise import LabelNoise
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.label_noise import LabelNoise
 from loopjax.remedies.margin_loss import MarginLoss
-from loopjax.star_graph import StarGraph
-from loopjax.students import Students, Trainer
-from loopjax.training import MaximumLikelihood, ObjectiveConfig, Training
-from loopjax.transformer import Transformer
+from loopjax.runtime import devices
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig
+from loopjax.star_graph.sharing import Trainer
+from loopjax.star_graph.students import Students
+from loopjax.training import runner
+from loopjax.training.step import Training
 
 TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=6, explore_prob=e) for e in (0.1, 0.5, 0.9)]
 MODEL, TRAINING, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), Training(num_steps=3, rows_per_step=2), (4, 7)
-OBJECTIVES = {
+GROUPS = {
   "likelihood": [MaximumLikelihood(), MaximumLikelihood()],
   "margin": [MarginLoss(0.5, 0.1), MarginLoss(3.0, 2.0)],
   "noise": [LabelNoise(0.0), LabelNoise(0.3)],
@@ -40,7 +44,7 @@ def tearDownModule():
 
 
 def train(tasks=TASKS[:2], **settings) -> Students:
-  arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS, "mesh": seeds.device_mesh()} | settings
+  arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS, "mesh": devices.device_mesh()} | settings
   return students.train_students(tasks, **arguments)
 
 
@@ -69,10 +73,10 @@ class FolderTest(parameterized.TestCase):
 class IdentityTest(FolderTest):
   def test_a_folder_of_other_students_is_refused_by_what_differs(self):
     own = self.folder / "run"
-    trained = train(folder=own, objectives=OBJECTIVES["margin"])
+    trained = train(folder=own, objectives=GROUPS["margin"])
     other_start = jax.tree.map(lambda leaf: 2 * leaf, trained.state.params)
     for settings, message in (
-      ({"objectives": OBJECTIVES["noise"]}, r"another run: objective='MarginLoss' there, 'LabelNoise' "),
+      ({"objectives": GROUPS["noise"]}, r"another run: objective='MarginLoss' there, 'LabelNoise' "),
       ({"objectives": None}, r"another run: objective='MarginLoss' there, 'MaximumLikelihood' "),
       ({"objectives": [MarginLoss(0.5, 0.1), MarginLoss(3.0, 2.5)]}, r"objectives\.1\.margin=2\.0 there, 2\.5 "),
       ({"params": other_start}, r"another run: initial_parameters=None there, '[0-9a-f]{16}' "),
@@ -82,16 +86,16 @@ class IdentityTest(FolderTest):
       ({"config": dataclasses.replace(TRAINING, learning_rate=0.1)}, r"training\.learning_rate=0\.003 there, 0\.1 "),
     ):
       with self.subTest(message), self.assertRaisesRegex(ValueError, message) as caught:
-        train(**{"folder": own, "objectives": OBJECTIVES["margin"]} | settings)
+        train(**{"folder": own, "objectives": GROUPS["margin"]} | settings)
       self.assertNotIn("\n", str(caught.exception))
     with mock.patch.object(runner, "_compile", side_effect=AssertionError("trained again")):
-      again = train(folder=own, objectives=OBJECTIVES["margin"])
+      again = train(folder=own, objectives=GROUPS["margin"])
     for task in range(2):
       assert_same_students(again, task, trained, task)
 
   def test_initial_parameters_count_by_their_values(self):
     fresh = train().state.params
-    digest = functools.partial(students.identity, TASKS, MODEL, TRAINING, SEEDS, OBJECTIVES["likelihood"])
+    digest = functools.partial(students.identity, TASKS, MODEL, TRAINING, SEEDS, GROUPS["likelihood"])
     found = [digest(params)["initial_parameters"] for params in (None, fresh, jax.tree.map(jnp.array, fresh))]
     self.assertIsNone(found[0])
     self.assertEqual(found[1], found[2])
@@ -108,11 +112,11 @@ class IdentityTest(FolderTest):
 
 
 class LoadTest(FolderTest):
-  @parameterized.parameters(*OBJECTIVES)
+  @parameterized.parameters(*GROUPS)
   def test_students_of_every_objective_come_back(self, name):
-    objectives = OBJECTIVES[name]
+    objectives = GROUPS[name]
     trained = train(folder=self.folder / name, objectives=objectives)
-    loaded = students.load_students(self.folder / name, seeds.device_mesh())
+    loaded = students.load_students(self.folder / name, devices.device_mesh())
     for field in ("tasks", "model", "training", "objectives"):
       self.assertEqual(getattr(loaded, field), getattr(trained, field), field)
     self.assertEqual(loaded.seed_numbers, list(SEEDS))
@@ -130,31 +134,31 @@ class LoadTest(FolderTest):
 
   def test_objectives_change_what_is_learnt(self):
     """Else the test above could not tell them apart. A share of 0 is maximum likelihood."""
-    trained = {name: train(objectives=objectives) for name, objectives in OBJECTIVES.items()}
+    trained = {name: train(objectives=objectives) for name, objectives in GROUPS.items()}
     for name, task, is_same in (("noise", 0, True), ("noise", 1, False), ("margin", 1, False)):
       same = all(map(np.array_equal, parameters(trained[name], task), parameters(trained["likelihood"], task)))
       self.assertEqual(same, is_same, (name, task))
 
   def test_an_objective_that_is_not_known(self):
-    train(folder=self.folder / "run", objectives=OBJECTIVES["noise"])
+    train(folder=self.folder / "run", objectives=GROUPS["noise"])
     with (
-      mock.patch.dict(students.OBJECTIVES),
+      mock.patch.dict(OBJECTIVES),
       self.assertRaisesRegex(ValueError, r"config.json: objective='LabelNoise' .* one of \['MarginLoss', 'Max"),
     ):
-      del students.OBJECTIVES["LabelNoise"]
-      students.load_students(self.folder / "run", seeds.device_mesh())
+      del OBJECTIVES["LabelNoise"]
+      students.load_students(self.folder / "run", devices.device_mesh())
 
 
 class TrainerTest(FolderTest):
   def trainer(self) -> Trainer:
-    return Trainer(self.folder, seeds.device_mesh())
+    return Trainer(self.folder, devices.device_mesh())
 
   def call(self, name: str, tasks: list[StarGraph], objectives: list[ObjectiveConfig] | None = None) -> Students:
     return self.trainer()(name, tasks, MODEL, TRAINING, SEEDS, objectives=objectives)
 
   def rows_trained(self, folder: str) -> int:
     """How many students a folder of its own holds."""
-    return students.load_students(self.folder / folder, seeds.device_mesh()).is_finite.size
+    return students.load_students(self.folder / folder, devices.device_mesh()).is_finite.size
 
   def test_a_task_is_trained_once_for_two_groups(self):
     first = self.call("first", TASKS[:2])
@@ -230,7 +234,7 @@ class TrainerTest(FolderTest):
 class DivergedTest(absltest.TestCase):
   def start(self, lost: list[int]) -> dict:
     """Fresh parameters with a NaN in some rows of the four students."""
-    fresh = runner.initial_states(TASKS[:2], MODEL, TRAINING, SEEDS, seeds.device_mesh()).params
+    fresh = students.initial_states(TASKS[:2], MODEL, TRAINING, SEEDS, devices.device_mesh()).params
     return jax.tree.map(lambda leaf: leaf.at[jnp.array(lost)].set(jnp.nan), fresh)
 
   def test_a_task_all_of_whose_students_diverged_ends_the_run_in_one_line(self):
@@ -243,7 +247,7 @@ class DivergedTest(absltest.TestCase):
 
   def test_nor_is_such_a_task_shared_in_silence(self):
     """It was trained to the end, and its folder is complete."""
-    trainer = Trainer(self.enterContext(tempfile.TemporaryDirectory()), seeds.device_mesh())
+    trainer = Trainer(self.enterContext(tempfile.TemporaryDirectory()), devices.device_mesh())
     with mock.patch.object(runner, "finite_rows", lambda history, params, num_rows: np.zeros(num_rows, bool)):
       for name in ("first", "second", "first"):
         with self.assertRaisesRegex(ValueError, rf"^{name}: all 2 students of StarGraph\(.*\) diverged; lower "):

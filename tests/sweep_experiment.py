@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from loopjax import runner, seeds, training
-from loopjax.star_graph import StarGraph
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
 from loopjax.sweep import launch, store, units
 from loopjax.sweep.units import Unit
-from loopjax.training import Objective, Training, TrainState
+from loopjax.training import runner
+from loopjax.training.step import Objective, Training, TrainState, make_optimizer
 
 GRID = {"scale": [1.0, 2.0]}
 
@@ -57,7 +59,7 @@ def draw_or_die(config: Toy, work: Path) -> pd.DataFrame:
 
 def train(config: Toy, work: Path) -> pd.DataFrame:
   """One matrix a seed, from noise to noise, trained by the runner."""
-  numbers, mesh = seeds.block(config.first_seed, config.num_seeds), seeds.device_mesh()
+  numbers, mesh = seeds.block(config.first_seed, config.num_seeds), devices.device_mesh()
   settings = Training(num_steps=12, learning_rate=0.01, warmup_steps=5, rows_per_step=4)
 
   def loss(params, batch, key, extra):
@@ -65,8 +67,8 @@ def train(config: Toy, work: Path) -> pd.DataFrame:
 
   count = len(numbers)
   w = jnp.ones((count, 8, 8))
-  opt_state = jax.vmap(training.make_optimizer(settings).init)({"w": w})
-  keys = runner.stack([jax.random.key(seed) for seed in numbers])
+  opt_state = jax.vmap(make_optimizer(settings).init)({"w": w})
+  keys = students.stack([jax.random.key(seed) for seed in numbers])
   state = TrainState(jnp.zeros(count, jnp.int32), {"w": w}, opt_state, keys, (), ())
   trained = runner.train(
     Objective(lambda key, task, extra: jax.random.normal(key, (2, 8)), loss), settings, seeds.place(state, mesh), mesh,

@@ -24,10 +24,12 @@ from absl.testing import absltest, parameterized
 
 from experiments import presets
 from experiments import sweep as binary
-from loopjax import checkpoints, files, results, sweep
-from loopjax import config as configs
+from loopjax import results, sweep
+from loopjax.runtime import config as configs
+from loopjax.runtime import files
 from loopjax.sweep import launch, store, tables, units
 from loopjax.sweep.launch import State
+from loopjax.training import checkpoints
 from tests import sweep_experiment
 from tests.sweep_experiment import GRID, Toy, draw, make_units
 

@@ -16,9 +16,10 @@ import scipy.stats
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
-from loopjax import teacher, theory
-from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.teacher import PADDING
+from loopjax.star_graph import teacher, theory
+from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.streams import Stream, first_walk_only, sample_stream, sample_walk, stream_length
+from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
 
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
@@ -94,12 +95,12 @@ def explorations(task: StarGraph, visited: list[list[int]], goal_chain: int = 0)
 @functools.cache
 def jitted_streams(goal_hidden: bool, injected_kind: str):
   task = make_task(goal_hidden=goal_hidden, injected_kind=injected_kind)
-  length = 2 * teacher.stream_length(task)
-  sample = functools.partial(teacher.sample_stream, task, length=length)
+  length = 2 * stream_length(task)
+  sample = functools.partial(sample_stream, task, length=length)
   return jax.jit(jax.vmap(sample, in_axes=(None, 0)))
 
 
-def sample_streams(task: StarGraph, count: int) -> teacher.Stream:
+def sample_streams(task: StarGraph, count: int) -> Stream:
   """Streams that hold any two walks of a task of the size that `make_task` gives; fields [M, L], on the host."""
   keys = jax.random.split(jax.random.key(3), 3000)
   streams = jitted_streams(task.goal_hidden, task.injected_kind)(teacher.teacher_probabilities(task), keys)
@@ -109,7 +110,7 @@ def sample_streams(task: StarGraph, count: int) -> teacher.Stream:
 @functools.cache
 def jitted_walks(n: int, l: int, max_steps: int, goal_hidden: bool = False):
   task = make_task(n, l, max_steps, goal_hidden=goal_hidden)
-  return jax.jit(jax.vmap(functools.partial(teacher.sample_walk, task), in_axes=(None, 0)))
+  return jax.jit(jax.vmap(functools.partial(sample_walk, task), in_axes=(None, 0)))
 
 
 def sample_walks(task: StarGraph, count: int) -> list[tuple[list[int], int]]:
@@ -225,7 +226,7 @@ class WalksTestCase(parameterized.TestCase):
     self.assertLessEqual(len(walk), task.max_steps)
     self.assertTrue(walk[-1] == goal or len(walk) == task.max_steps or cut_early, walk)
 
-  def walks_of_stream(self, task: StarGraph, stream: teacher.Stream) -> list[tuple[list[int], int]]:
+  def walks_of_stream(self, task: StarGraph, stream: Stream) -> list[tuple[list[int], int]]:
     """Reads the walks off one stream [L], checking how they follow one another."""
     indices = range(len(stream.walk))
     runs = [(number, list(places)) for number, places in itertools.groupby(indices, lambda t: int(stream.walk[t]))]
@@ -272,7 +273,7 @@ class WalksTest(WalksTestCase):
 
   def test_first_walk_only(self):
     whole = sample_streams(make_task(reset_prob=0.3), 20)
-    first = teacher.first_walk_only(whole)
+    first = first_walk_only(whole)
     is_first = whole.walk == 0
     self.assertFalse(is_first.all())
     np.testing.assert_array_equal(first.node, np.where(is_first, whole.node, PADDING))
@@ -287,7 +288,7 @@ class WalksTest(WalksTestCase):
     task = make_task(reset_prob=0.9, goal_hidden=goal_hidden)
     streams = sample_streams(task, 20)
     is_first = streams.walk == 0
-    self.assertEqual(is_first.sum(axis=1).max(), teacher.stream_length(task))
+    self.assertEqual(is_first.sum(axis=1).max(), stream_length(task))
     self.assertEqual(streams.position.max(), task.max_steps - 2)  # whose target is the last node of a cut walk
     self.assertEqual(max(len(unpadded(row)) for row, _ in sample_walks(task, 20)), task.max_steps)
 
@@ -418,7 +419,7 @@ class InjectedLoopsTest(WalksTestCase):
   def test_the_shortest_excursions_fill_a_stream(self):
     """Cut at 4, with no goal token: s, r and s again take three positions of two excursions, the most there can be."""
     task = make_task(max_steps=4, goal_hidden=True, injected_share=1.0)
-    sample = functools.partial(teacher.sample_stream, task, length=50)
+    sample = functools.partial(sample_stream, task, length=50)
     stream = jax.jit(sample)(teacher.teacher_probabilities(task), jax.random.key(0))
     self.assertEqual(stream.node.tolist(), (17 * [START, ROOT, START])[:50])
     self.assertEqual(stream.walk.tolist(), (np.arange(50) // 3).tolist())

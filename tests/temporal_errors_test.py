@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import decoding, encoding, student_functions, teacher
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
-from loopjax.decoding import LogitsProcessor
-from loopjax.star_graph import ROOT, Graph, StarGraph
-from loopjax.student_functions import Problems
-from loopjax.teacher import PADDING
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph import decoding, encoding, student_functions, teacher
+from loopjax.star_graph.decoding import LogitsProcessor
+from loopjax.star_graph.graph import ROOT, Graph, StarGraph
+from loopjax.star_graph.student_functions import Problems
+from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
 from tests.transformer_test import random_params
 

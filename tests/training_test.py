@@ -14,10 +14,19 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
-from loopjax import decoding, student_functions, teacher, theory, training
-from loopjax.star_graph import StarGraph
-from loopjax.training import Objective, Training
-from loopjax.transformer import Transformer
+from loopjax.models.transformer import Transformer
+from loopjax.star_graph import decoding, student_functions, teacher, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import (
+  fresh_student,
+  injected_positions,
+  position_histogram,
+  row_length,
+  task_state,
+  teacher_forcing,
+)
+from loopjax.star_graph.streams import stream_length
+from loopjax.training.step import Objective, Training, TrainState, cross_entropy, make_optimizer, run_chunk, train_step
 from tests import brute_force
 from tests.transformer_test import random_params, sample_packed, walks_alone
 
@@ -37,15 +46,15 @@ def tearDownModule():
 
 
 @functools.cache
-def fresh_state() -> training.TrainState:
-  task_state = training.task_state(TASK, TRAINING)
-  return jax.jit(lambda key: training.init(TASK, MODEL, TRAINING, key, task_state, ()))(jax.random.key(3))
+def fresh_state() -> TrainState:
+  traced = task_state(TASK, TRAINING)
+  return jax.jit(lambda key: fresh_student(TASK, MODEL, TRAINING, key, traced, ()))(jax.random.key(3))
 
 
 @functools.cache
 def compiled_chunk():
-  objective = training.teacher_forcing(TASK, MODEL, TRAINING)
-  return jax.jit(lambda state, num_steps: training.run_chunk(objective, TRAINING, state, num_steps))
+  objective = teacher_forcing(TASK, MODEL, TRAINING)
+  return jax.jit(lambda state, num_steps: run_chunk(objective, TRAINING, state, num_steps))
 
 
 def assert_same_bits(found, expected):
@@ -72,11 +81,11 @@ class ValidationTest(parameterized.TestCase):
       Training(**changes)
 
   def test_the_longest_walk_must_fit_into_a_stream(self):
-    self.assertEqual(Training().length(TASK), 8)  # the goal and all nodes but the last
-    self.assertEqual(Training().length(dataclasses.replace(TASK, goal_hidden=True)), 7)
-    self.assertEqual(Training(stream_length=9).length(TASK), 9)
+    self.assertEqual(row_length(TASK, Training()), 8)  # the goal and all nodes but the last
+    self.assertEqual(row_length(dataclasses.replace(TASK, goal_hidden=True), Training()), 7)
+    self.assertEqual(row_length(TASK, Training(stream_length=9)), 9)
     with self.assertRaisesRegex(ValueError, r"^training\.stream_length=7 .* at least 8 positions"):
-      Training(stream_length=7).length(TASK)
+      row_length(TASK, Training(stream_length=7))
 
 
 class LossTest(absltest.TestCase):
@@ -84,7 +93,7 @@ class LossTest(absltest.TestCase):
     logits = 5 * jax.random.normal(jax.random.key(0), (3, 4, 7))
     targets = jax.random.randint(jax.random.key(1), (3, 4), 0, 7)
     expected, pull_expected = jax.vjp(lambda x: optax.softmax_cross_entropy_with_integer_labels(x, targets), logits)
-    found, pull = jax.vjp(lambda x: training.cross_entropy(x, targets), logits)
+    found, pull = jax.vjp(lambda x: cross_entropy(x, targets), logits)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(pull(expected)[0], pull_expected(expected)[0], atol=1e-5)
 
@@ -137,9 +146,9 @@ class OptimizerTest(parameterized.TestCase):
     loss = lambda params, batch, key, extra: (0.0 * sum(map(jnp.sum, jax.tree.leaves(params))), jnp.float32(1), extra)
     objective = Objective(sample=lambda key, state, extra: jnp.zeros(()), loss=loss)
     params = random_params(MODEL, TASK)
-    optimizer = training.make_optimizer(config)
-    state = training.TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.key(0), (), ())
-    state, _ = jax.jit(lambda state: training.run_chunk(objective, config, state, 20))(state)
+    optimizer = make_optimizer(config)
+    state = TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.key(0), (), ())
+    state, _ = jax.jit(lambda state: run_chunk(objective, config, state, 20))(state)
 
     rates = [0.01 * i / 10 for i in range(10)] + [0.005 * (1 + math.cos(math.pi * i / 90)) for i in range(10)]
     shrunk = math.prod(1 - 0.5 * rate for rate in rates)
@@ -158,10 +167,8 @@ class OptimizerTest(parameterized.TestCase):
 
     params = {"w": jnp.array([1.0, 2.0])}
     objective = Objective(lambda key, state, extra: jnp.float32(1), loss)
-    state = training.TrainState(
-      jnp.int32(0), params, training.make_optimizer(config).init(params), jax.random.key(0), (), ()
-    )
-    state, metrics = training.train_step(objective, config, state)
+    state = TrainState(jnp.int32(0), params, make_optimizer(config).init(params), jax.random.key(0), (), ())
+    state, metrics = train_step(objective, config, state)
     self.assertAlmostEqual(float(metrics.loss), -20 / 4, places=5)
     self.assertAlmostEqual(float(metrics.gradient_norm), 5, places=5)
     self.assertAlmostEqual(float(metrics.trained_positions), 32, places=5)
@@ -176,10 +183,10 @@ def data_mesh():
 
 class DataAxisTest(absltest.TestCase):
   def test_a_batch_over_four_devices_gives_the_step_of_one(self):
-    objective = training.teacher_forcing(TASK, MODEL, TRAINING)
+    objective = teacher_forcing(TASK, MODEL, TRAINING)
 
     def chunk(state, num_steps):
-      return training.run_chunk(objective, TRAINING, state, num_steps, data_axis="data")
+      return run_chunk(objective, TRAINING, state, num_steps, data_axis="data")
 
     replicated = PartitionSpec()
     run = jax.jit(jax.shard_map(
@@ -203,9 +210,9 @@ class DataAxisTest(absltest.TestCase):
 
     objective = Objective(lambda key, state, extra: jax.random.uniform(key, (3,)), loss)
     params = {"w": jnp.ones(())}
-    optimizer = training.make_optimizer(config).init(params)
-    state = training.TrainState(jnp.int32(4), params, optimizer, jax.random.key(0), (), jnp.zeros((8, 3)))
-    step = lambda data_axis: lambda state: training.train_step(objective, config, state, data_axis=data_axis)[0].extra
+    optimizer = make_optimizer(config).init(params)
+    state = TrainState(jnp.int32(4), params, optimizer, jax.random.key(0), (), jnp.zeros((8, 3)))
+    step = lambda data_axis: lambda state: train_step(objective, config, state, data_axis=data_axis)[0].extra
     expected = step(None)(state)
     replicated = PartitionSpec()
     found = jax.jit(jax.shard_map(
@@ -220,7 +227,7 @@ class DataAxisTest(absltest.TestCase):
 @functools.cache
 def jitted_histogram(task: StarGraph, config: Training):
   """Of a key and a task's state, over 4000 rows."""
-  return jax.jit(lambda key, state: training.position_histogram(task, config, key, state, rows=4000))
+  return jax.jit(lambda key, state: position_histogram(task, config, key, state, rows=4000))
 
 
 class PositionHistogramTest(parameterized.TestCase):
@@ -229,8 +236,8 @@ class PositionHistogramTest(parameterized.TestCase):
     task = dataclasses.replace(TASK, chain_length=2, goal_hidden=goal_hidden)
     streams, rows = 4, 1000
     config = Training(streams_per_row=streams, packed=False)
-    state = training.task_state(task, config)
-    histogram = jax.jit(lambda key: training.position_histogram(task, config, key, state, rows=rows))(jax.random.key(0))
+    state = task_state(task, config)
+    histogram = jax.jit(lambda key: position_histogram(task, config, key, state, rows=rows))(jax.random.key(0))
     self.assertEqual(histogram.shape, (task.max_steps - 1,))
     self.assertAlmostEqual(float(jnp.sum(histogram)), 1, places=5)
 
@@ -252,7 +259,7 @@ class PositionHistogramTest(parameterized.TestCase):
     task = StarGraph(num_chains=5, chain_length=3, max_steps=64, **settings)
     config = Training(streams_per_row=16)
     histogram = jitted_histogram(teacher.sizes_of(task), config)
-    state = training.task_state(task, config)
+    state = task_state(task, config)
     packed = np.asarray(histogram(jax.random.key(0), state), np.float64)
     unweighted = np.asarray(histogram(jax.random.key(0), state._replace(position_weights=jnp.ones(63))), np.float64)
     shown = 1 - np.cumsum(theory.walk_lengths(task))[1:-1]  # P(more than j + 1 nodes)
@@ -269,11 +276,11 @@ class PositionHistogramTest(parameterized.TestCase):
 
 class PackingTest(absltest.TestCase):
   def test_the_summed_loss_does_not_depend_on_the_arrangement(self):
-    longest = teacher.stream_length(TASK)
+    longest = stream_length(TASK)
     packed = sample_packed(TASK, 8, 2, 3 * longest)
     alone, where = walks_alone(packed, longest)
     self.assertGreater(len(where), 8 * 2 * 2)
-    loss = training.teacher_forcing(TASK, MODEL, TRAINING).loss
+    loss = teacher_forcing(TASK, MODEL, TRAINING).loss
     params = random_params(MODEL, TASK)
 
     evaluate = jax.jit(lambda params, batch: loss(params, batch, jax.random.key(0), ())[:2])
@@ -288,7 +295,7 @@ class ExportTest(parameterized.TestCase):
   """Lowering for machines that are not here; shapes alone, nothing is allocated."""
 
   def abstract_state(self, task, model, config):
-    make = lambda key: training.init(task, model, config, key, training.task_state(task, config), ())
+    make = lambda key: fresh_student(task, model, config, key, task_state(task, config), ())
     return jax.eval_shape(make, jax.random.key(0))
 
   def export(self, function, platform, *arguments):
@@ -302,12 +309,12 @@ class ExportTest(parameterized.TestCase):
   def test_training_and_rollouts_of_the_papers_student_lower(self, platform):
     task, model = PAPER_TASK, PAPER
     config = dataclasses.replace(TRAINING, stream_length=0)
-    objective = training.teacher_forcing(task, model, config)
+    objective = teacher_forcing(task, model, config)
     state = self.abstract_state(task, model, config)
     data = jax.eval_shape(jax.random.key_data, state.key)  # serialised programs take no typed keys
 
     def step(state, data):
-      state, metrics = training.train_step(objective, config, state._replace(key=jax.random.wrap_key_data(data)))
+      state, metrics = train_step(objective, config, state._replace(key=jax.random.wrap_key_data(data)))
       return state._replace(key=()), metrics
 
     exported = self.export(step, platform, state._replace(key=()), data)
@@ -330,7 +337,7 @@ class ExportTest(parameterized.TestCase):
 def jitted_injected_positions(config: Training):
   """Of a key and a task's state, over 4096 streams of child loops."""
   task = dataclasses.replace(teacher.sizes_of(TASK), injected_kind="child")
-  return jax.jit(lambda key, state: training.injected_positions(task, config, key, state, rows=4096))
+  return jax.jit(lambda key, state: injected_positions(task, config, key, state, rows=4096))
 
 
 class InjectedPositionsTest(parameterized.TestCase):
@@ -342,7 +349,7 @@ class InjectedPositionsTest(parameterized.TestCase):
     """
     task = dataclasses.replace(TASK, injected_share=share, injected_kind="child")
     config = dataclasses.replace(TRAINING, packed=packed)
-    found = jitted_injected_positions(config)(jax.random.key(0), training.task_state(task, config))
+    found = jitted_injected_positions(config)(jax.random.key(0), task_state(task, config))
     clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1
     want = share * (task.max_steps - 1) / (share * (task.max_steps - 1) + (1 - share) * clean)
     print(f"share {share}, packed {packed}: {found:.4f} of the positions, exact {want:.4f}")
@@ -352,10 +359,8 @@ class InjectedPositionsTest(parameterized.TestCase):
     """The longest walks are those that the end of a stream cuts: so it was before the weights. 1% of G(5,3)'s walks."""
     task = StarGraph(5, 3, max_steps=64, explore_prob=0.7, injected_share=0.01)
     config = Training()
-    measure = jax.jit(
-      lambda key, state: training.injected_positions(teacher.sizes_of(task), config, key, state, rows=60_000)
-    )
-    state, key = training.task_state(task, config), jax.random.key(0)
+    measure = jax.jit(lambda key, state: injected_positions(teacher.sizes_of(task), config, key, state, rows=60_000))
+    state, key = task_state(task, config), jax.random.key(0)
     found, old = (float(measure(key, of)) for of in (state, state._replace(position_weights=jnp.ones(63))))
     clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1
     exact = 0.01 * 63 / (0.01 * 63 + 0.99 * clean)

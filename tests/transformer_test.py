@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import attention, encoding, teacher, transformer
-from loopjax.encoding import Row
-from loopjax.star_graph import StarGraph
-from loopjax.transformer import Output, Transformer
+from loopjax.models import attention, transformer
+from loopjax.models.transformer import Output, Transformer
+from loopjax.star_graph import encoding, teacher
+from loopjax.star_graph.encoding import Row
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.streams import stream_length
 
 TASK = StarGraph(num_chains=3, chain_length=2, spare_labels=2, max_steps=12, explore_prob=0.5)
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
@@ -42,7 +44,7 @@ def sample_packed(task: StarGraph, rows: int, streams: int, length: int) -> Row:
 def random_batch(task: StarGraph, rows: int, streams: int) -> Row:
   """Rows of random tokens, one walk of the longest length in each stream."""
   rng = np.random.default_rng(0)
-  length, num_prompt = teacher.stream_length(task), encoding.prompt_length(task)
+  length, num_prompt = stream_length(task), encoding.prompt_length(task)
   limits = (task.vocabulary_size, encoding.num_ids(task))
   tokens = lambda *shape: jnp.asarray(np.stack([rng.integers(limit, size=shape) for limit in limits], axis=-1))
   zeros = jnp.zeros((rows, streams, length), jnp.int32)
@@ -133,7 +135,7 @@ class CachedDecodingTest(parameterized.TestCase):
   def test_position_by_position_as_the_full_pass(self, positions, form, goal_hidden, prompt_attention, dtype, within):
     task = dataclasses.replace(TASK, encoding=form, goal_hidden=goal_hidden)
     model = dataclasses.replace(MODEL, positions=positions, prompt_attention=prompt_attention, matmul_dtype=dtype)
-    length = teacher.stream_length(task)
+    length = stream_length(task)
     batch, params = random_batch(task, 3, 2), random_params(model, task)
 
     @jax.jit
@@ -247,7 +249,7 @@ class CausalityTest(parameterized.TestCase):
 
 class PackingTest(absltest.TestCase):
   def test_a_packed_walk_has_the_logits_it_has_alone(self):
-    longest = teacher.stream_length(TASK)
+    longest = stream_length(TASK)
     packed = sample_packed(TASK, 3, 2, 3 * longest)
     alone, where = walks_alone(packed, longest)
     self.assertGreater(len(where), 20)
@@ -350,7 +352,7 @@ class DepthTest(parameterized.TestCase):
 @functools.cache
 def activations() -> tuple[Row, dict, Output, Output]:
   """A packed batch, parameters, and the outputs with activations and without."""
-  batch, params = sample_packed(TASK, 3, 2, 3 * teacher.stream_length(TASK)), random_params(MODEL, TASK)
+  batch, params = sample_packed(TASK, 3, 2, 3 * stream_length(TASK)), random_params(MODEL, TASK)
   apply = lambda wanted: jax.jit(lambda p, b: transformer.apply(MODEL, TASK, p, b, activations=wanted))(params, batch)
   return batch, params, apply(True), apply(False)
 

@@ -1,4 +1,4 @@
-"""What the tests of loopjax.theory share: walk statistics by enumeration, and comparisons of them."""
+"""What the tests of loopjax.star_graph.theory share: walk statistics by enumeration, and comparisons of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from absl.testing import parameterized
 
-from loopjax import theory
-from loopjax.star_graph import StarGraph
+from loopjax.star_graph import theory
+from loopjax.star_graph.graph import StarGraph
 from tests import brute_force
 
 # Standard errors allowed; with fixed seeds a test that passes keeps passing.

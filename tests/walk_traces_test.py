@@ -17,13 +17,16 @@ import pandas as pd
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, Mesh
 
-from loopjax import evaluation, files, null_worlds, seeds, students, training, walk_traces
-from loopjax.null_worlds import Law
-from loopjax.star_graph import StarGraph
-from loopjax.students import Students
-from loopjax.teacher import PADDING
-from loopjax.training import MaximumLikelihood, Training, TrainState
-from loopjax.transformer import Transformer
+from loopjax.analysis import walk_traces
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices, files, seeds
+from loopjax.star_graph import evaluation, null_worlds, students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import Law
+from loopjax.star_graph.objective import MaximumLikelihood, task_state
+from loopjax.star_graph.students import Students
+from loopjax.star_graph.teacher import PADDING
+from loopjax.training.step import Training, TrainState
 from tests import brute_force
 from tests.transformer_test import random_params
 
@@ -43,7 +46,7 @@ def tearDownModule():
 
 def mesh_of(num_devices: int):
   return jax.make_mesh(
-    (num_devices, 1), (seeds.SEED, seeds.DATA), (AxisType.Auto, AxisType.Auto), devices=jax.devices()[:num_devices]
+    (num_devices, 1), (devices.SEED, devices.DATA), (AxisType.Auto, AxisType.Auto), devices=jax.devices()[:num_devices]
   )
 
 
@@ -51,8 +54,8 @@ def networks(mesh: Mesh) -> Students:
   """Two random networks, which leave the graph soon."""
   keys = jax.random.split(jax.random.key(0), 2)
   params = jax.tree.map(lambda *x: jnp.stack(x), *(random_params(MODEL, TASK, seed) for seed in (3, 4)))
-  task_state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), training.task_state(TASK, TRAINING))
-  state = seeds.place(TrainState(jnp.zeros(2, jnp.int32), params, (), keys, task_state, ()), mesh)
+  stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), task_state(TASK, TRAINING))
+  state = seeds.place(TrainState(jnp.zeros(2, jnp.int32), params, (), keys, stacked, ()), mesh)
   return Students([TASK], MODEL, TRAINING, [0, 1], [MaximumLikelihood()], state, np.ones(2, bool), pd.DataFrame())
 
 

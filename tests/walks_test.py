@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax import teacher, theory
-from loopjax.analysis import walks
-from loopjax.star_graph import ROOT, START, StarGraph
-from loopjax.teacher import PADDING
+from loopjax.star_graph import teacher, theory, walks
+from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.streams import sample_walk
+from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
 
 TOLERANCE = 4  # standard errors
@@ -67,7 +67,7 @@ def jitted_teacher_measures(n: int, l: int):
   task = make_task(n, l)
 
   def one(probabilities, key):
-    return walks.measure_walk(task, probabilities, *teacher.sample_walk(task, probabilities, key))
+    return walks.measure_walk(task, probabilities, *sample_walk(task, probabilities, key))
 
   return jax.jit(jax.vmap(one, in_axes=(None, 0)))
 

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax.config import require
-from loopjax.star_graph import StarGraph
-from loopjax.teacher import PADDING
+from loopjax.runtime.config import require
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.teacher import PADDING
 
 MIN_REPETITIONS = 3
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import teacher
-from loopjax.config import require
-from loopjax.star_graph import ROOT, Graph, StarGraph
-from loopjax.student_functions import Problems
-from loopjax.teacher import PADDING, TeacherProbabilities
+from loopjax.runtime.config import require
+from loopjax.star_graph import teacher
+from loopjax.star_graph.graph import ROOT, Graph, StarGraph
+from loopjax.star_graph.student_functions import Problems
+from loopjax.star_graph.teacher import PADDING, TeacherProbabilities
 
 NO_CHILD = -1
 

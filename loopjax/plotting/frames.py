@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from loopjax.config import require
+from loopjax.runtime.config import require
 
 
 def check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from loopjax.config import require
 from loopjax.plotting.labels import BETWEEN_0_AND_1, Label
 from loopjax.plotting.style import SMALL, TEXT, TITLE
+from loopjax.runtime.config import require
 
 DPI = 150
 PANEL_HEIGHT, WIDTHS = 1.75, (3.4, 5.5, 6.75)  # inches; of a figure one, two, three panels wide

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from loopjax.config import require
 from loopjax.plotting.frames import check_columns, check_unique
 from loopjax.plotting.labels import P_LABEL
 from loopjax.plotting.legends import BELOW, add_legend
 from loopjax.plotting.panels import new_figure
 from loopjax.plotting.style import SMALL, TEXT, TITLE
-from loopjax.theory import proposition_threshold
+from loopjax.runtime.config import require
+from loopjax.star_graph.theory import proposition_threshold
 
 _NO_SEED = "0.8"
 _MEASURED: dict[str, Any] = dict(

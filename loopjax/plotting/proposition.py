@@ -17,7 +17,7 @@ from loopjax.plotting.labels import LABELS, P_LABEL
 from loopjax.plotting.legends import add_legends, line_style
 from loopjax.plotting.panels import dress, new_panels, set_log_scale
 from loopjax.plotting.style import LEARNERS, PREDICTION, ordered_colours
-from loopjax.theory import proposition_one, proposition_threshold
+from loopjax.star_graph.theory import proposition_one, proposition_threshold
 
 # What Proposition 1 predicts of a measure, from p [X] and n. At its solution nothing else is left over.
 _PREDICTIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {

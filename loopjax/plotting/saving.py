@@ -10,8 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from loopjax import files
 from loopjax.plotting.panels import DPI
+from loopjax.runtime import files
 
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}}
 

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from loopjax.config import require
 from loopjax.plotting.artists import draw_curve, draw_mean
 from loopjax.plotting.frames import (
   check_columns,
@@ -34,6 +33,7 @@ from loopjax.plotting.legends import (
 )
 from loopjax.plotting.panels import WIDTHS, dress, new_figure, new_panels
 from loopjax.plotting.style import LEARNERS, MARKER, SMALL, TITLE, palette
+from loopjax.runtime.config import require
 
 _PUBLISHED = "published"
 

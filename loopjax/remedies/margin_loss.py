@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax import encoding, teacher, training, transformer
-from loopjax.config import check_fields, require
-from loopjax.star_graph import ROOT, StarGraph
-from loopjax.training import Objective, TaskState, Training
-from loopjax.transformer import Transformer
+from loopjax.models import transformer
+from loopjax.models.transformer import Transformer
+from loopjax.runtime.config import check_fields, require
+from loopjax.star_graph import encoding, teacher
+from loopjax.star_graph.graph import ROOT, StarGraph
+from loopjax.star_graph.objective import TaskState, register, sample_row
+from loopjax.training.step import Objective, Training, cross_entropy
 
 
 class MarginLossState(NamedTuple):
@@ -31,6 +33,7 @@ class MarginLossState(NamedTuple):
   margin: jax.Array
 
 
+@register
 @dataclasses.dataclass(frozen=True)
 class MarginLoss:
   """Maximum likelihood on teacher walks plus the weighted mean hinge.
@@ -101,14 +104,14 @@ def margin_loss(task: StarGraph, model: Transformer, training_config: Training) 
 
   def sample(key: jax.Array, state: TaskState, extra: MarginLossState) -> encoding.Row:
     del extra
-    return training.sample_row(task, training_config, key, state)
+    return sample_row(task, training_config, key, state)
 
   def loss(
     params: Any, batch: encoding.Row, key: jax.Array, extra: MarginLossState
   ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array], MarginLossState]:
     del key
     logits = transformer.apply(model, task, params, batch).logits
-    nats = jnp.sum(training.cross_entropy(logits, batch.targets) * batch.weights)
+    nats = jnp.sum(cross_entropy(logits, batch.targets) * batch.weights)
     hinge, num_pairs = penalty(task, batch, logits, extra.margin)
     return (nats, extra.margin_weight * hinge), (jnp.sum(batch.weights), num_pairs), extra
 

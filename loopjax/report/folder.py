@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from loopjax import claims, results
-from loopjax.config import require
+from loopjax.runtime.config import require
 
 Value = TypeVar("Value")
 

@@ -12,10 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from loopjax import files, results, seeds
+from loopjax import results
 from loopjax.claims import NOT_RUN
 from loopjax.report import figures, folder, traces, verdicts
 from loopjax.report.folder import Folder
+from loopjax.runtime import devices, files
 
 _HERE = Path(__file__).parent
 _HOW_TO_READ = """A claim holds or fails if the whole 95% interval of its median over seeds lies on one side of the
@@ -60,7 +61,7 @@ def _walk_groups(checkpoints: Path, order: list[str], problems: list[str]) -> li
   if not folders:
     problems.append(f"{checkpoints}: has no students, so there are no walks to step through")
     return []
-  mesh = seeds.device_mesh()
+  mesh = devices.device_mesh()
   groups = [folder.attempt(problems, lambda path=path: traces.group_walks(path, mesh)) for path in folders]  # type: ignore[misc]
   return [group for group in groups if group is not None]
 

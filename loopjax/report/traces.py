@@ -15,12 +15,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from loopjax import config as configs
-from loopjax import seeds, students, walk_traces
-from loopjax.star_graph import StarGraph
-from loopjax.students import Students
-from loopjax.teacher import PADDING
-from loopjax.walk_traces import WalkTraces
+from loopjax.analysis import walk_traces
+from loopjax.analysis.walk_traces import WalkTraces
+from loopjax.runtime import config as configs
+from loopjax.runtime import seeds
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.students import Students
+from loopjax.star_graph.teacher import PADDING
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 NUM_GRAPHS = 4
@@ -32,7 +34,7 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
 
   Args:
     folder: of `students.train_students`.
-    mesh: from `seeds.device_mesh`.
+    mesh: from `devices.device_mesh`.
 
   Raises:
     FileNotFoundError, ValueError: as `students.load_students`; no student is finite.

@@ -13,11 +13,12 @@ from typing import Any
 
 import jax
 
-from loopjax import compilation_cache, metric_sinks
+from loopjax.runtime import compilation_cache
 from loopjax.sweep import launch
 from loopjax.sweep.launch import Outcome, State
 from loopjax.sweep.store import Compute
 from loopjax.sweep.units import Unit
+from loopjax.training import metric_sinks
 
 SECONDS_TO_SAVE = 300.0  # which stopped tasks are given
 

@@ -23,9 +23,10 @@ from typing import Any
 import jax
 import pandas as pd
 
-from loopjax import config as configs
-from loopjax import files, results
-from loopjax.provenance import provenance
+from loopjax import results
+from loopjax.runtime import config as configs
+from loopjax.runtime import files
+from loopjax.runtime.provenance import provenance
 from loopjax.sweep import tables
 from loopjax.sweep.units import SEED_FIELDS, Unit
 

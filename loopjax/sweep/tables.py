@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loopjax import files, results
+from loopjax import results
+from loopjax.runtime import files
 from loopjax.sweep.units import SEED_FIELDS, unit_name
 
 SWEEP, UNITS, ABOUT, ROWS = "sweep.json", "units", "unit.json", "rows.parquet"

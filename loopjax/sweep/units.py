@@ -14,10 +14,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopjax import config as configs
-from loopjax import results, seeds
-from loopjax.config import environment_number, require
-from loopjax.teacher import TeacherProbabilities
+from loopjax import results
+from loopjax.runtime import config as configs
+from loopjax.runtime import seeds
+from loopjax.runtime.config import environment_number, require
+from loopjax.star_graph.teacher import TeacherProbabilities
 
 MOST_UNITS = 100_000  # each has a folder
 SEED_FIELDS = ("first_seed", "num_seeds")

@@ -1,0 +1,1 @@
+"""How fast loopjax is: its parts, and a whole run, against peers and against the machine."""

@@ -1,0 +1,101 @@
+"""Confidence inside the loops of students, as tidy frames: the host side of `analysis.confidence`.
+
+Shapes: S seeds, R temperatures, M repetitions, A repetitions that are asked for, Q quantiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from jax.sharding import Mesh
+
+from loopjax.analysis import confidence
+from loopjax.analysis.confidence import QUANTILES, ConfidenceSummary
+from loopjax.runtime import seeds
+from loopjax.star_graph.evaluation import Rollouts
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.students import Students
+
+PER_STUDENT = {
+  "num_loops": "num_loops",
+  "loop_share": "loop_share",
+  "loop_onset": "onset",
+  "loop_period": "period",
+  "share_monotone": "share_monotone",
+  "cohort_size": "cohort_size",
+  "cohort_share_monotone": "cohort_share_monotone",
+}  # column of a frame -> field of `ConfidenceSummary`
+PER_REPETITION = {
+  "confidence": "by_repetition",
+  "num_reaching": "num_reaching",
+  "cohort_confidence": "cohort_by_repetition",
+}  # likewise
+
+
+class LoopFrames(NamedTuple):
+  """Columns row (of the student) and temperature, then the fields of `ConfidenceSummary`; NaN if not finite.
+
+  Attributes:
+    summary: a row per student and temperature: the columns of `PER_STUDENT`.
+    by_repetition: a row per student, temperature and repetition, from 1: the columns of `PER_REPETITION` and, at the
+      repetitions asked for, quantiles q10, q25, q50, q75, q90 of the confidence over loops.
+  """
+
+  summary: pd.DataFrame
+  by_repetition: pd.DataFrame
+
+
+def max_repetitions(task: StarGraph) -> int:
+  """M: how often s-r, the shortest loop in the graph, fits into a walk."""
+  return task.max_steps // 2
+
+
+def evaluate_loops(
+  students: Students, rollouts: Rollouts, mesh: Mesh, *, temperatures: Sequence[float], repetitions: Sequence[int]
+) -> LoopFrames:
+  """The loops in the walks of every student.
+
+  Args:
+    students: on the mesh.
+    rollouts: theirs.
+    mesh: from `devices.device_mesh`.
+    temperatures: of the rollouts, R.
+    repetitions: at which quantiles are taken, A of M at most; the largest defines the cohort.
+  """
+  task = students.tasks[0]
+
+  def one(row: tuple[jax.Array, jax.Array]) -> ConfidenceSummary:
+    def summarise(nodes: jax.Array, values: jax.Array) -> ConfidenceSummary:
+      return confidence.summarise(task, nodes, values, max_repetitions=max_repetitions(task), at=repetitions)
+
+    return jax.vmap(summarise, in_axes=1)(*row)
+
+  summaries = seeds.map_seeds(one, mesh, brief=True)((rollouts.nodes, rollouts.confidence))
+  is_finite = students.is_finite
+  return to_frames(seeds.to_host(summaries, len(is_finite)), temperatures, repetitions, is_finite)
+
+
+def to_frames(
+  summaries: ConfidenceSummary, temperatures: Sequence[float], repetitions: Sequence[int], is_finite: np.ndarray
+) -> LoopFrames:
+  """The frames of summaries on the host, whose leaves begin with [S, R]."""
+  row, temperature, repetition = (axis.ravel() for axis in np.indices(summaries.by_repetition.shape))
+  by_repetition = pd.DataFrame({
+    "row": row, "temperature": np.array(temperatures)[temperature], "repetition": repetition + 1,
+  })  # fmt: skip
+  quantiles = np.full((*summaries.by_repetition.shape, len(QUANTILES)), np.nan)
+  quantiles[:, :, np.array(repetitions) - 1] = summaries.quantiles
+  columns = {column: getattr(summaries, field) for column, field in PER_REPETITION.items()}
+  columns |= {f"q{100 * level:.0f}": quantiles[..., i] for i, level in enumerate(QUANTILES)}
+  for column, values in columns.items():
+    by_repetition[column] = np.where(is_finite[row], values.ravel(), np.nan)
+
+  row, temperature = (axis.ravel() for axis in np.indices(summaries.loop_share.shape))
+  summary = pd.DataFrame({"row": row, "temperature": np.array(temperatures)[temperature]})
+  for column, field in PER_STUDENT.items():
+    summary[column] = np.where(is_finite[row], getattr(summaries, field).ravel(), np.nan)
+  return LoopFrames(summary, by_repetition)

@@ -1,0 +1,1 @@
+"""Networks and the products they are made of."""

@@ -1,0 +1,1 @@
+"""What every other part stands on: config, files, devices, seeds, compiled programs."""

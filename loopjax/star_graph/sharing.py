@@ -1,0 +1,167 @@
+"""Students for several experiments: what an experiment asks for, and a trainer that trains no student twice.
+
+Shapes: S students.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from absl import logging
+from jax.sharding import Mesh
+
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import seeds
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
+from loopjax.star_graph.students import (
+  Students,
+  _check_some_finite,
+  _read_identity,
+  identity,
+  load_students,
+  train_students,
+)
+from loopjax.training import checkpoints
+from loopjax.training.step import Training, TrainState
+
+
+class Request(NamedTuple):
+  """A group of students that an experiment asks for: the arguments of `Obtain`, in their order."""
+
+  name: str
+  tasks: Sequence[StarGraph]
+  model: Transformer
+  training: Training
+  seed_numbers: Sequence[int]
+
+  @property
+  def seed_steps(self) -> int:
+    return len(self.tasks) * len(self.seed_numbers) * self.training.num_steps
+
+
+class Obtain(Protocol):
+  """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`).
+
+  Attributes:
+    mesh: on which they are.
+    claims_only: whether nothing is wanted but what the measures of claims read: no legal decoding, no losses.
+  """
+
+  mesh: Mesh
+  claims_only: bool
+
+  def __call__(
+    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
+  ) -> Students:  # fmt: skip
+    """The students of one group; `name` is that of their folder and of their progress bar. The other arguments are
+    those of `train_students`."""
+
+
+class Trainer:
+  """Trains groups of students, each in a subfolder of `folder`, and none twice.
+
+  A task whose students another group in the folder has trained to the end, with the same model, training, objective and
+  seeds, is read from there. So experiments share students.
+  """
+
+  claims_only = False
+
+  def __init__(self, folder: str | os.PathLike[str], mesh: Mesh):
+    self.folder, self.mesh = Path(folder), mesh
+
+  def __call__(
+    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
+  ) -> Students:  # fmt: skip
+    objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
+    wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
+    own = self.folder / name
+    elsewhere = {} if params is not None else self._find(own, wanted)
+    left = [i for i in range(len(tasks)) if i not in elsewhere]
+    parts = {}
+    if left:
+      trained = train_students(
+        [tasks[i] for i in left], model, config, seed_numbers, self.mesh, objectives=[objectives[i] for i in left],
+        folder=own, params=params, description=name,
+      )  # fmt: skip
+      if not elsewhere:
+        return trained
+      parts = {i: (trained, number) for number, i in enumerate(left)}
+    loaded = {folder: load_students(folder, self.mesh) for folder, _ in elsewhere.values()}
+    parts |= {i: (loaded[folder], number) for i, (folder, number) in elsewhere.items()}
+    ordered = [parts[i] for i in range(len(tasks))]
+    students = _assemble(ordered, list(tasks), objectives, list(seed_numbers), self.mesh)
+    _check_some_finite(students, name)
+    return students
+
+  def _find(self, own: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[int, tuple[Path, int]]:
+    """For those that another group has trained to the end: its folder, and the number of the task there.
+
+    What `own` has begun stays there, whoever has trained it since: a folder never changes its group.
+    """
+    missing = {i: one for i, one in enumerate(wanted) if not _holds(own, one)}
+    found: dict[int, tuple[Path, int]] = {}
+    for path in sorted(self.folder.glob("*/config.json")):
+      if path.parent == own or not _is_complete(path.parent):
+        continue
+      run = _read_identity(path.parent)
+      for i, one in missing.items():
+        place = _place(run, one)
+        if i not in found and place is not None:
+          logging.info("%s: students of %s are taken from %s", own.name, one["tasks"], path.parent.name)
+          found[i] = (path.parent, place)
+    return found
+
+
+def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
+  """Whether a group with the one task of `one` has begun in `folder`."""
+  return (folder / "config.json").exists() and _place(_read_identity(folder), one) is not None
+
+
+def _is_complete(folder: Path) -> bool:
+  return checkpoints.latest_step(folder) == checkpoints.load_config(folder).get("training", {}).get("num_steps", -1)
+
+
+def _place(run: Mapping[str, Any], one: Mapping[str, Any]) -> int | None:
+  """The number of the one task of `one` in the group `run`; None where it is not there, or differs in anything else."""
+  for name in ("model", "training", "seeds", "objective", "initial_parameters"):
+    if run.get(name) != one[name]:
+      return None
+  for number, task in run["tasks"].items():
+    if task == one["tasks"]["0"] and run["objectives"][number] == one["objectives"]["0"]:
+      return int(number)
+  return None
+
+
+def _assemble(
+  parts: Sequence[tuple[Students, int]], tasks: list[StarGraph], objectives: list[ObjectiveConfig],
+  seed_numbers: list[int], mesh: Mesh,
+) -> Students:  # fmt: skip
+  """The students of several groups, a task of each, as one group."""
+  count, group = len(seed_numbers), parts[0][0]
+
+  def rows_of_part(number: int) -> slice:
+    return slice(number * count, (number + 1) * count)
+
+  def join(states: list[TrainState]) -> TrainState:
+    chosen = [jax.tree.map(lambda leaf, n=n: leaf[rows_of_part(n)], x) for x, (_, n) in zip(states, parts, strict=True)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chosen)
+
+  state = jax.jit(join)([one.state for one, _ in parts])  # in one program: else every shape of a leaf compiles its own
+  is_finite = np.concatenate([one.is_finite[rows_of_part(number)] for one, number in parts])
+  histories = []
+  for place, (one, number) in enumerate(parts):
+    row = one.history["row"] - number * count
+    histories.append(one.history.assign(row=row + place * count)[row.between(0, count - 1)])
+  history = pd.concat(histories, ignore_index=True)
+  placed = seeds.place(state, mesh)
+  return Students(tasks, group.model, group.training, seed_numbers, objectives, placed, is_finite, history)

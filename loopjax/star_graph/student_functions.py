@@ -1,0 +1,98 @@
+"""What rollouts and analyses ask of one student, whether it is a trained network or a law whose truth is known.
+
+A network is a `Transformer` with parameters. The laws are in `null_worlds`, which registers them here.
+
+Shapes: G graphs, R rollouts of a graph, W nodes of a walk, V vocabulary, C children of the root.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from loopjax.models import transformer
+from loopjax.models.transformer import LayersKeysValues, Transformer
+from loopjax.star_graph import encoding
+from loopjax.star_graph.graph import Graph, StarGraph
+from loopjax.star_graph.streams import stream_length
+from loopjax.star_graph.teacher import TeacherProbabilities
+
+
+class Problems(NamedTuple):
+  """Graphs (fields [G, ...]) and the goals of their rollouts, `goal_chain` [G, R]."""
+
+  graphs: Graph
+  goal_chain: jax.Array
+
+
+class Student(NamedTuple):
+  """The functions of one student. All are pure, and know nothing of seeds.
+
+  Attributes:
+    begin: (params, probabilities, problems) -> its state after the prompts, before s is read. `probabilities` are the
+      teacher's; a network does not look at them.
+    step: (params, state, labels [G, R], index) -> (logits [G, R, V], state). It reads the labels of the nodes `index`,
+      and answers for the nodes that follow.
+    read: (params, probabilities, problems, walks [G, R, W]) -> logits [G, R, W - 1, V]. It reads whole walks, and
+      answers at node i for node i + 1. Past the end of a walk, and from a label off the graph on, the answer is
+      arbitrary.
+  """
+
+  begin: Callable[[Any, TeacherProbabilities, Problems], Any]
+  step: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
+  read: Callable[[Any, TeacherProbabilities, Problems, jax.Array], jax.Array]
+
+
+@functools.singledispatch
+def functions_of(model: Any, task: StarGraph) -> Student:
+  """The functions of students of this kind; `model` is a `Transformer`, or `null_worlds.Lawful`.
+
+  Raises:
+    TypeError: it is neither.
+  """
+  raise TypeError(f"model={model!r} is not allowed: must be a Transformer or Lawful, for {task}")
+
+
+class _NetworkState(NamedTuple):
+  """Keys and values of the prompts and of the walks so far."""
+
+  prompt: LayersKeysValues
+  cache: LayersKeysValues
+
+
+@functions_of.register
+def _network(model: Transformer, task: StarGraph) -> Student:
+  def begin(params: Any, probabilities: TeacherProbabilities, problems: Problems) -> _NetworkState:
+    del probabilities
+    prompts = jax.vmap(lambda graph: encoding.encode_prompt(task, graph))(problems.graphs)
+    prompt = transformer.read_prompt(model, task, params, prompts)
+    num_graphs, num_rollouts = problems.goal_chain.shape
+    cache = transformer.empty_cache(model, num_graphs, num_rollouts, stream_length(task))
+    if not task.goal_hidden:
+      tokens = jax.vmap(lambda graph, goal: encoding.goal_token(task, graph, goal))(*problems)
+      _, cache = transformer.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
+    return _NetworkState(prompt, cache)
+
+  def step(params: Any, state: _NetworkState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _NetworkState]:
+    tokens = jnp.stack([labels, jnp.full_like(labels, encoding.null_id(task))], axis=-1)
+    position = index + (0 if task.goal_hidden else 1)
+    logits, cache = transformer.decode_step(model, task, params, tokens, position, *state)
+    return logits, state._replace(cache=cache)
+
+  def read(params: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:
+    del probabilities
+    rows = encoding.encode_walks(task, *problems, walks)
+    first = stream_length(task) - (task.max_steps - 1)  # where s stands in a stream
+    return transformer.apply(model, task, params, rows).logits[:, :, first:]
+
+  return Student(begin, step, read)
+
+
+def child_logits(task: StarGraph, graphs: Graph, logits: jax.Array) -> jax.Array:
+  """Of logits [G, R, ..., V] those of the children of the root, [G, R, ..., C], in the order of their chains."""
+  labels = graphs.labels[:, task.children()]
+  return jax.vmap(lambda of_graph, chosen: jnp.take(of_graph, chosen, axis=-1))(logits, labels)
