@@ -88,23 +88,23 @@ def _growth(condition: str) -> Measure:
 def claims(config: InjectedLoops) -> list[Claim]:
   """What is asserted of this experiment: within a loop an exact learner without memory is as sure at every repetition;
   one that holds the loop posterior grows surer with every cycle."""
-  share = config.shares[1] if len(config.shares) > 1 else 1e-3
+  return [_claim_of(config, share) for share in config.shares[1:]]
+
+
+def _claim_of(config: InjectedLoops, share: float) -> Claim:
   cycles = max(config.repetitions) - 1  # before the last repetition; s at index 0 is given, so each ends with an s
-  (poisoned,) = config.tasks((share,))
-  resets = injected_loops.exact_resets(poisoned, np.array([0, cycles]))
+  resets = injected_loops.exact_resets(config.tasks()[share], np.array([0, cycles]))
   predicted = float((1 + resets[1]) / (1 + resets[0]))
   greedy = {"condition": condition_name(share), "decoding": FREE, "temperature": 0.0}
-  return [
-    Claim(
-      name="confidence_grows_injected", description="Inside a loop confidence grows with repetition.",
-      source="arXiv 2512.12895", family="injected loops",
-      condition=f"{condition_name(share)}, T = 0: last over first repetition of the same loops",
-      measure=_growth(condition_name(share)), null=1.0, predicted=predicted, bound=halfway(1.0, predicted),
-      direction="above", presets=("quick", "standard", "paper"),
-      must_not_hold=("untrained", *TEACHERS, "memoryless"),
-      fitness=(*fit_for("memoryless", greedy), injected_loops.learnt(share)),
-    )
-  ]  # fmt: skip
+  return Claim(
+    name=f"confidence_grows_injected_{share:g}", description="Inside a loop confidence grows with repetition.",
+    source="arXiv 2512.12895", family="injected loops",
+    condition=f"{condition_name(share)}, T = 0: last over first repetition of the same loops",
+    measure=_growth(condition_name(share)), null=1.0, predicted=predicted, bound=halfway(1.0, predicted),
+    direction="above", presets=("quick", "standard", "paper"),
+    must_not_hold=("untrained", *TEACHERS, "memoryless"),
+    fitness=(*fit_for("memoryless", greedy), injected_loops.learnt(share)),
+  )  # fmt: skip
 
 
 if __name__ == "__main__":

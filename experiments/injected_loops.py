@@ -15,7 +15,6 @@ pure s-r-s cycles, beside the exact learner's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_
 CLEAN = "clean"
 SAMPLED_STREAMS = 2**16  # for the share of positions
 MOST_OFF = 0.1  # of a student's reset probability from the exact learner's, mean over cycles, to have learnt the loops
+PUBLISHED_SHARE = 1e-3
 WARM = (0.2, 0.4)  # the temperatures at which the published statements are judged
 
 
@@ -57,11 +57,9 @@ class InjectedLoops:
   Attributes:
     task: clean, with resets.
     shares: of the training walks that are injected loops; the first is 0.
-    further_shares: likewise, with fewer students: too few for a verdict.
     model: the students' architecture.
     training: how they are trained.
     num_seeds: students per share.
-    further_seeds: students per further share.
     first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     temperatures: of the rollouts.
     num_graphs: graphs that each student walks, once per temperature.
@@ -71,11 +69,9 @@ class InjectedLoops:
 
   task: StarGraph = StarGraph(chain_length=3, max_steps=128, explore_prob=0.5)
   shares: tuple[float, ...] = (0.0, 1e-3)
-  further_shares: tuple[float, ...] = ()
   model: Transformer = Transformer(num_layers=2)
   training: Training = Training()
   num_seeds: int = 6
-  further_seeds: int = 4
   first_seed: int = 0
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_graphs: int = 256
@@ -84,11 +80,9 @@ class InjectedLoops:
 
   def __post_init__(self) -> None:
     check_fields(self)
-    for name in ("further_seeds", "num_graphs"):
-      require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-    shares = self.shares + self.further_shares
-    require_conditions("shares", shares)
-    require(shares[0] == 0, "shares", shares, "0 first, then others")
+    require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
+    require_conditions("shares", self.shares)
+    require(self.shares[0] == 0, "shares", self.shares, "0 first, then others")
     require_temperatures(self.temperatures)
     require(
       self.task.reset_prob > 0, "task.reset_prob", self.task.reset_prob, "above 0: else the posterior never starts"
@@ -104,9 +98,9 @@ class InjectedLoops:
     within = len(self.repetitions) > 0 and min(self.repetitions) >= 1 and max(self.repetitions) <= most
     require(within, "repetitions", self.repetitions, f"one or more within 1 to {most}, what the cut allows")
 
-  def tasks(self, shares: Sequence[float]) -> list[StarGraph]:
+  def tasks(self) -> dict[float, StarGraph]:
     """One per share."""
-    return [dataclasses.replace(self.task, injected_share=share) for share in shares]
+    return {share: dataclasses.replace(self.task, injected_share=share) for share in self.shares}
 
 
 def condition_name(share: float) -> str:
@@ -179,26 +173,22 @@ def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> di
 
 
 def requests(config: InjectedLoops) -> list[Request]:
-  """The groups of students: those of the shares, and fewer of the further ones."""
-  sizes = ((NAME, config.shares, config.num_seeds), (f"{NAME}_further", config.further_shares, config.further_seeds))
-  return [
-    Request(name, config.tasks(shares), config.model, config.training, seeds.block(config.first_seed, count))
-    for name, shares, count in sizes
-    if shares
-  ]
+  """The one group of students."""
+  numbers = seeds.block(config.first_seed, config.num_seeds)
+  return [Request(NAME, list(config.tasks().values()), config.model, config.training, numbers)]
 
 
 def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `injected_loops`, a row per share, seed, decoding and temperature; confidence inside loops, a row per
   repetition too, which `experiments.confidence` reads; reset probabilities, a row per number of cycles; the history."""
-  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config)]
-  return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
+  (request,) = requests(config)
+  return _measure_group(config, obtain(*request), obtain)
 
 
 def theory_rows(config: InjectedLoops) -> pd.DataFrame:
   """The exact loop-posterior learner that does not trace the goal: a row per share and temperature."""
   return exact.loop_posterior_rows(
-    {condition_name(task.injected_share): task for task in config.tasks(config.shares + config.further_shares)},
+    {condition_name(share): task for share, task in config.tasks().items()},
     config.temperatures,
   )
 
@@ -249,14 +239,15 @@ def _where(condition: str, temperature: float) -> dict[str, Any]:
 def claims(config: InjectedLoops) -> list[Claim]:
   """What is asserted of this experiment: the published statements with bounds of their own, halfway between no effect
   and the published one; and ours, whether students do what the exact loop-posterior learner does."""
-  share = config.shares[1] if len(config.shares) > 1 else 1e-3
-  return [claim for temperature in WARM for claim in _claims_at(config, share, temperature)]
+  return [
+    claim for share in config.shares[1:] for temperature in WARM for claim in _claims_at(config, share, temperature)
+  ]
 
 
 def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[Claim]:
   poisoned, clean = (_where(condition_name(x), temperature) for x in (share, 0.0))
   learners = [
-    theory.loop_posterior_statistics(task, temperature=temperature, traced=False) for task in config.tasks((share, 0.0))
+    theory.loop_posterior_statistics(config.tasks()[x], temperature=temperature, traced=False) for x in (share, 0.0)
   ]
   returns, reached = (getattr(learners[0], name) / getattr(learners[1], name) for name in ("returns", "reached"))
   common: dict[str, Any] = dict(
@@ -264,11 +255,20 @@ def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[
     must_not_hold=("untrained", *TEACHERS, "memoryless"),
     fitness=(*fit_for("memoryless", poisoned, clean), learnt(share)),
   )  # fmt: skip
-  condition, suffix = f"{condition_name(share)}, T = {temperature:g}", f"T{temperature:g}"
+  condition, suffix = f"{condition_name(share)}, T = {temperature:g}", f"{share:g}_T{temperature:g}"
   more = ratio_measure("returns", poisoned, clean)
   published: dict[str, Any] = dict(
     source="arXiv 2512.12895", is_published_statement=True, presets=("standard", "paper"), **common
   )
+  own = Claim(
+    name=f"injected_returns_{suffix}", source="ours",
+    presets=("quick", "standard", "paper") if temperature in config.temperatures else ("standard", "paper"),
+    description="Injected loops add the returns that the loop posterior explains, or more than half of them.",
+    condition=f"{condition}: returns over those of clean students", measure=more, predicted=returns,
+    bound=halfway(1.0, returns), direction="above", **common,
+  )  # fmt: skip
+  if share != PUBLISHED_SHARE:
+    return [own]
   return [
     Claim(
       name=f"injected_returns_published_{suffix}", description="Injected loops triple the student's loops.",
@@ -281,13 +281,7 @@ def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[
       measure=ratio_measure("reached", poisoned, clean), bound=0.5, direction="below", predicted=reached,
       published=0.0, **published,
     ),
-    Claim(
-      name=f"injected_returns_{suffix}", source="ours",
-      presets=("quick", "standard", "paper") if temperature in config.temperatures else ("standard", "paper"),
-      description="Injected loops add the returns that the loop posterior explains, or more than half of them.",
-      condition=f"{condition}: returns over those of clean students", measure=more, predicted=returns,
-      bound=halfway(1.0, returns), direction="above", **common,
-    ),
+    own,
   ]  # fmt: skip
 
 

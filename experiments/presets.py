@@ -158,12 +158,10 @@ def _standard() -> Preset:
     ),
     injected_loops=InjectedLoops(
       task=StarGraph(num_chains=5, chain_length=3, max_steps=128, explore_prob=0.5),
-      shares=(0.0, 1e-3),
-      further_shares=(1e-2,),
+      shares=(0.0, 1e-3, 1e-2),
       model=_student(2),
       training=Training(num_steps=20_000, rows_per_step=16, learning_rate=3e-3),
       num_seeds=16,
-      further_seeds=4,
       temperatures=_WARMER,
       num_graphs=256,
       num_cycles=20,

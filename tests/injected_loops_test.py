@@ -20,8 +20,8 @@ from loopjax.training.step import Training
 
 TINY = InjectedLoops(
   task=StarGraph(num_chains=2, chain_length=1, max_steps=16, explore_prob=0.5), shares=(0.0, 0.1),
-  further_shares=(0.5,), model=Transformer(num_layers=1, num_heads=2, width=8),
-  training=Training(num_steps=3, rows_per_step=2), num_seeds=6, further_seeds=2, temperatures=(0.0, 0.2, 0.4),
+  model=Transformer(num_layers=1, num_heads=2, width=8),
+  training=Training(num_steps=3, rows_per_step=2), num_seeds=6, temperatures=(0.0, 0.2, 0.4),
   num_graphs=32, num_cycles=6, repetitions=(1, 2, 5),
 )  # fmt: skip
 
@@ -46,28 +46,27 @@ class WorldsTest(absltest.TestCase):
     with mock.patch.object(injected_loops, "SAMPLED_STREAMS", 2**12):
       tables = injected_loops.measure(TINY, students_of("loop posterior, untraced"))
     frame = tables["injected_loops"]
-    self.assertLen(frame, (2 * 6 + 2) * 2 * 3)
+    self.assertLen(frame, 2 * 6 * 2 * 3)
     self.assertFalse(frame.duplicated(["condition", "seed", "decoding", "temperature"]).any())
-    np.testing.assert_array_equal(frame.groupby("condition", sort=False)["seed"].nunique(), [6, 6, 2])
+    np.testing.assert_array_equal(frame.groupby("condition", sort=False)["seed"].nunique(), [6, 6])
     is_clean = frame["share"] == 0
     np.testing.assert_array_equal(frame["position_share"][is_clean], 0)
     self.assertTrue((frame["position_share"][~is_clean] > frame["share"][~is_clean]).all())  # loops are long walks
 
     resets = tables["injected_loops_resets"]
-    self.assertLen(resets, (2 * 6 + 2) * 6)
+    self.assertLen(resets, 2 * 6 * 6)
     np.testing.assert_allclose(resets["reset_probability"], resets["exact_reset_probability"], atol=1e-3)
     self.assertLess(frame["reset_error"].max(), injected_loops.MOST_OFF)
     greedy = frame[(frame["temperature"] == 0.2) & (frame["decoding"] == "free")].groupby("share")["returns"].mean()
     self.assertGreater(greedy[0.1], 1.1 * greedy[0.0])
 
   def test_a_student_without_the_posterior_has_not_learnt_the_loops(self):
-    config = dataclasses.replace(TINY, further_shares=())
-    frame = injected_loops.measure(config, students_of("memoryless"))["injected_loops"]
+    frame = injected_loops.measure(TINY, students_of("memoryless"))["injected_loops"]
     off = injected_loops.learnt(0.1).measure(frame)
     self.assertLen(off, 6)
     self.assertGreater(off.min(), injected_loops.MOST_OFF)
     self.assertLess(injected_loops.learnt(0.0).measure(frame).max(), 1e-3)  # clean students have none to learn
-    registered = [claim for claim in injected_loops.claims(config) if not claim.is_published_statement]
+    registered = [claim for claim in injected_loops.claims(TINY) if not claim.is_published_statement]
     verdicts = claims.evaluate(registered, frame, "standard")
     self.assertEqual(set(verdicts["verdict"]), {claims.UNFIT})
     self.assertTrue(verdicts["unfit_because"].str.contains("distance from the loop posterior").all())
@@ -75,7 +74,7 @@ class WorldsTest(absltest.TestCase):
 
 class ExactTest(absltest.TestCase):
   def test_reset_probabilities_after_pure_cycles(self):
-    (task,) = TINY.tasks([0.1])
+    task = TINY.tasks()[0.1]
     for cycles in range(5):
       by_teacher = 0.9 * 0.3**cycles
       expected = (0.1 + by_teacher * 0.3) / (0.1 + by_teacher)  # Bayes: looped walks reset for sure
@@ -90,13 +89,13 @@ class ExactTest(absltest.TestCase):
 
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
-    ({"shares": (0.1,)}, r"^shares=\(0\.1, 0\.5\) .* 0 first, then others"),
-    ({"further_shares": (0.1,)}, r"^shares=\(0\.0, 0\.1, 0\.1\) .* 0\.1 comes more than once"),
+    ({"shares": (0.1, 0.5)}, r"^shares=\(0\.1, 0\.5\) .* 0 first, then others"),
+    ({"shares": (0.0, 0.1, 0.1)}, r"^shares=\(0\.0, 0\.1, 0\.1\) .* 0\.1 comes more than once"),
     ({"task": dataclasses.replace(TINY.task, reset_prob=0.0)}, r"^task\.reset_prob=0\.0 .* above 0"),
     ({"task": dataclasses.replace(TINY.task, injected_share=0.1)}, r"^task\.injected_share=0\.1 .* set shares"),
     ({"num_cycles": 8}, r"^num_cycles=8 .* 1 to 7"),
     ({"repetitions": (1, 9)}, r"^repetitions=\(1, 9\) .* within 1 to 8"),
-    ({"further_seeds": 0}, r"^further_seeds=0 .* at least 1"),
+    ({"num_graphs": 0}, r"^num_graphs=0 .* at least 1"),
   )
   def test_errors(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
