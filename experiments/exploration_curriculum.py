@@ -18,6 +18,7 @@ import pandas as pd
 
 from experiments import binary, exact, presets
 from loopjax import plotting, results, statistics
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
@@ -84,8 +85,9 @@ def measure(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, pd.DataF
   """The tables: `exploration_curriculum`, a row per road, seed and temperature; and the history of training."""
   frames, histories = [], []
   for name, (group, history) in _roads(config, obtain).items():
+    generation = at_temperatures(config.temperatures)
     walks = evaluation.evaluate_students(
-      group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
+      group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0
     )
     frames.append(group.label(walks, {"condition": [name]}))
     histories.append(group.label(history, {"condition": [name]}))

@@ -30,13 +30,15 @@ from loopjax import plotting, results, statistics
 from loopjax.analysis import loop_confidence, root_distribution
 from loopjax.claim_measures import ratio_measure, seed_values
 from loopjax.claims import Claim, Fitness, halfway
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
-from loopjax.star_graph import decoding, evaluation, student_functions, teacher, theory
+from loopjax.star_graph import evaluation, student_functions, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import injected_positions, row_length, task_state
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training, TrainState, evaluation_key
@@ -124,7 +126,7 @@ def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain)
   functions = student_functions.functions_of(group.model, task)
 
   def one(student: TrainState) -> jax.Array:
-    problems = decoding.sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
+    problems = sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
     measures = root_distribution.measure_students_root(
       task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_cycles
     )
@@ -150,9 +152,8 @@ def exact_resets(task: StarGraph, cycles: np.ndarray) -> np.ndarray:
 
 def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables of one group, labelled."""
-  rollouts = evaluation.roll_out(
-    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
-  )
+  generation = at_temperatures(config.temperatures)
+  rollouts = evaluation.roll_out(group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0)
   loops = loop_confidence.evaluate_loops(
     group, rollouts, obtain.mesh, temperatures=config.temperatures, repetitions=config.repetitions
   )

@@ -29,10 +29,11 @@ from loopjax.claims import Claim, Fitness
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require
-from loopjax.star_graph import decoding, fitness, student_functions, teacher, theory
+from loopjax.star_graph import fitness, student_functions, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training, TrainState, evaluation_key
@@ -92,7 +93,7 @@ def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> roo
   functions = student_functions.functions_of(group.model, teacher.sizes_of(task))
 
   def one(student: TrainState) -> root_distribution.RootMeasures:
-    problems = decoding.sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
+    problems = sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
     measures = root_distribution.measure_students_root(
       task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_visits
     )

@@ -23,13 +23,15 @@ from experiments.fit import FREE, LEGAL, fit_for, with_losses
 from loopjax import plotting, results, statistics
 from loopjax.claim_measures import ratio_measure, value_measure, worst_measure
 from loopjax.claims import Claim, halfway
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
-from loopjax.star_graph import decoding, evaluation, fitness, teacher, theory
+from loopjax.star_graph import evaluation, fitness, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import position_histogram, row_length, task_state
+from loopjax.star_graph.rollouts import LegalMoves
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
@@ -140,7 +142,9 @@ def _walk_rows(
 ) -> pd.DataFrame:  # fmt: skip
   """Walk measures of rollouts, a row per student and temperature."""
   measures = evaluation.mean_measures(group, rollouts, obtain.mesh)
-  return evaluation.measures_frame(measures, config.temperatures, group.is_finite).assign(decoding=kind)
+  return evaluation.measures_frame(measures, at_temperatures(config.temperatures), group.is_finite).assign(
+    decoding=kind
+  )
 
 
 def evaluate_walks(
@@ -154,13 +158,12 @@ def evaluate_walks(
     obtain: has the mesh.
     free: their rollouts, where they are there already.
   """
-  roll_out = functools.partial(
-    evaluation.roll_out, group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0
-  )
-  free = free or roll_out()
+  roll_out = functools.partial(evaluation.roll_out, group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  free = free or roll_out(generation=at_temperatures(config.temperatures))
   if obtain.claims_only:
     return _walk_rows(config, group, obtain, free, FREE)
-  masked = roll_out(processors=(decoding.legal_moves(teacher.sizes_of(group.tasks[0])),))
+  legal = LegalMoves(teacher.sizes_of(group.tasks[0]))
+  masked = roll_out(generation=at_temperatures(config.temperatures, legal))
   kinds = {FREE: free, LEGAL: masked}
   walks = [_walk_rows(config, group, obtain, rollouts, kind) for kind, rollouts in kinds.items()]
   losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)

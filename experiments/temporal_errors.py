@@ -29,12 +29,14 @@ from loopjax.analysis import repetition, temporal_errors
 from loopjax.analysis.repetition import ROLLOUTS, TEACHER
 from loopjax.claim_measures import Measure, difference_measure, ratio_measure, seed_values, value_measure
 from loopjax.claims import Claim, halfway
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
-from loopjax.star_graph import decoding, evaluation, fitness, teacher, theory
+from loopjax.star_graph import evaluation, fitness, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.rollouts import LegalMoves
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
@@ -111,10 +113,8 @@ def condition_name(visited_margin: float) -> str:
 
 def _legal_rows(config: TemporalErrors, group: Students, obtain: Obtain) -> pd.DataFrame:
   """Walk measures with invalid moves masked."""
-  legal = decoding.legal_moves(teacher.sizes_of(group.tasks[0]))
-  walks = evaluation.evaluate_students(
-    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs, seed=0, processors=(legal,)
-  )
+  generation = at_temperatures(config.temperatures, LegalMoves(teacher.sizes_of(group.tasks[0])))
+  walks = evaluation.evaluate_students(group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0)
   return walks.assign(walks=LEGAL)
 
 

@@ -240,7 +240,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from loopjax import checkpoints
+from loopjax.training import checkpoints
 
 mesh = jax.make_mesh((2,), ("seed",), axis_types=(AxisType.Auto,))
 fill = lambda step: [jnp.full((4, 100_000 + i), step, jnp.int32) for i in range(4)]

@@ -18,7 +18,7 @@ from loopjax.runtime import compilation_cache
 PROGRAM = """
 import os, pathlib, signal, sys
 import jax, jax.numpy as jnp
-from loopjax import compilation_cache
+from loopjax.runtime import compilation_cache
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
 compilation_cache.enable(pathlib.Path(sys.argv[1]))

@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT = '''
 import dataclasses, json
 
-from loopjax import config
+from loopjax.runtime import config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,13 +336,15 @@ for module in modules:
 class BinariesTest(absltest.TestCase):
   def test_help_shows_all_flags_of_every_binary(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    texts = {path.stem: path.read_text() for path in (ROOT / "experiments").glob("*.py")}
+    modules = [path.relative_to(ROOT / "experiments") for path in (ROOT / "experiments").rglob("*.py")]
+    texts = {".".join(path.with_suffix("").parts): (ROOT / "experiments" / path).read_text() for path in modules}
     binaries = sorted(name for name, text in texts.items() if 'if __name__ == "__main__"' in text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-c", HELP, str(folder), *binaries]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertContainsSubset({"benchmark", "reproduce", "report", "risk_aversion", "sweep", "throughput"}, binaries)
+    some = {"benchmarks.benchmark", "benchmarks.throughput", "reproduce", "report", "risk_aversion", "sweep"}
+    self.assertContainsSubset(some, binaries)
     for name in binaries:
       said = " ".join((folder / name).read_text().split())
       for flag in re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', texts[name]):
@@ -355,7 +357,8 @@ class BinariesTest(absltest.TestCase):
 
   def check_config(self, name: str, said: str) -> None:
     """Every field of the experiment's config stands there with its text."""
-    called = re.search(r"run_experiment\(NAME, (\w+)", (ROOT / "experiments" / f"{name}.py").read_text())
+    path = ROOT.joinpath("experiments", *name.split(".")).with_suffix(".py")
+    called = re.search(r"run_experiment\(NAME, (\w+)", path.read_text())
     default = getattr(importlib.import_module(f"experiments.{name}"), called[1])
     cls = default if isinstance(default, type) else type(default)
     leaves = list(config._described_leaves(cls, ""))

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import decoding, evaluation, fitness, null_worlds, teacher
+from loopjax.star_graph import evaluation, fitness, null_worlds, teacher
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.rollouts import LegalMoves
 from loopjax.star_graph.walks import WalkMeasures
 from loopjax.training.step import Training, TrainState, evaluation_key
 
@@ -31,10 +33,9 @@ def measures(seed_numbers: range) -> list[pd.DataFrame]:
   """Of fresh students: legal walks, walks as they are, and losses along the teacher's walks, on graphs of their own."""
   mesh = devices.device_mesh()
   students = null_worlds.untrained_students(MODEL, [TASK], Training(), seed_numbers, mesh)
-  legal = (decoding.legal_moves(teacher.sizes_of(TASK)),)
-  asked = dict(temperatures=(0.0, 1.0), num_graphs=16, seed=0)
-  frames = [evaluation.evaluate_students(students, mesh, processors=legal, **asked)]
-  frames.append(evaluation.evaluate_students(students, mesh, **asked))
+  legal, asked = LegalMoves(teacher.sizes_of(TASK)), dict(num_graphs=16, seed=0)
+  kinds = at_temperatures((0.0, 1.0), legal), at_temperatures((0.0, 1.0))
+  frames = [evaluation.evaluate_students(students, mesh, generation=generation, **asked) for generation in kinds]
   frames.append(fitness.evaluate_losses(students, mesh, num_graphs=16, seed=0))
   return [frame.assign(row=np.array(seed_numbers)[frame["row"]]) for frame in frames]
 

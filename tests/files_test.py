@@ -60,7 +60,7 @@ class FilesTest(parameterized.TestCase):
     # The child kills itself in the middle of writing: no cleanup of its own runs.
     child = """if True:
       import os, signal, sys
-      from loopjax import files
+      from loopjax.runtime import files
       def write(temporary):
         temporary.write_text("ne")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -135,7 +135,7 @@ class FilesTest(parameterized.TestCase):
 
 HOLD = """
 import sys, time
-from loopjax import files
+from loopjax.runtime import files
 with files.locked(sys.argv[1]):
   print("held", flush=True)
   time.sleep(60)

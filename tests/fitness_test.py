@@ -8,9 +8,10 @@ import numpy as np
 from absl.testing import absltest
 
 from loopjax.runtime import devices
-from loopjax.star_graph import decoding, fitness, null_worlds, teacher, theory
+from loopjax.star_graph import fitness, null_worlds, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import Training
@@ -30,7 +31,7 @@ class MeanLossTest(absltest.TestCase):
   def test_by_hand(self):
     """Over the moves of all walks alike: a long walk counts for more."""
     probabilities = teacher.teacher_probabilities(TASK)
-    problems = jax.jit(lambda key: decoding.sample_problems(TASK, key, 3, 2))(jax.random.key(0))
+    problems = jax.jit(lambda key: sample_problems(TASK, key, 3, 2))(jax.random.key(0))
     make = jax.jit(lambda key: teacher_walks(TASK, probabilities, key, problems.goal_chain))
     walks = np.asarray(make(jax.random.key(1)))
     self.assertGreater(np.ptp(np.sum(walks != PADDING, axis=-1)), 3)

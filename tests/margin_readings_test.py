@@ -17,7 +17,7 @@ from loopjax.analysis import repetition
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.runtime import devices
-from loopjax.star_graph import null_worlds, sharing, students
+from loopjax.star_graph import null_worlds, sharing
 from loopjax.star_graph.graph import StarGraph
 from loopjax.training.step import Training
 
@@ -43,7 +43,7 @@ class MeasureTest(absltest.TestCase):
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def test_every_condition_has_students_of_its_own_teacher_and_weight(self):
-    with mock.patch.object(students, "train_students", wraps=students.train_students) as train:
+    with mock.patch.object(sharing, "train_students", wraps=sharing.train_students) as train:
       tables = margin_readings.measure(TINY, sharing.Trainer(self.folder, devices.device_mesh()))
     (tasks, *_), objectives = train.call_args.args, train.call_args.kwargs["objectives"]
     self.assertEqual([(x.visited_margin, x.goal_margin) for x in tasks], [(0, 0), (0.1, 0), (0, 0.1), (0, 0)])

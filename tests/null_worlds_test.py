@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import evaluation, fitness, null_worlds, student_functions, teacher, theory, walks
@@ -54,7 +55,9 @@ def rolled_out(law: Law, tasks: list[StarGraph], num_graphs: int = 600) -> evalu
   """On the host, leaves [S, G, R, ...], `SEEDS` for every task."""
   mesh = devices.device_mesh()
   students = null_worlds.law_students(law, tasks, Training(), SEEDS, mesh)
-  rollouts = evaluation.roll_out(students, mesh, temperatures=TEMPERATURES, num_graphs=num_graphs, seed=0)
+  rollouts = evaluation.roll_out(
+    students, mesh, generation=at_temperatures(TEMPERATURES), num_graphs=num_graphs, seed=0
+  )
   return seeds.to_host(rollouts, len(tasks) * len(SEEDS))
 
 
@@ -197,7 +200,7 @@ class WorldsTest(parameterized.TestCase):
   def test_untrained_networks_break_at_once(self):
     mesh = devices.device_mesh()
     students = Pretender("untrained", mesh)("any", CLEAN[:1], MODEL, Training(), range(4))
-    frame = evaluation.evaluate_students(students, mesh, temperatures=(0.0, 1.0), num_graphs=40, seed=0)
+    frame = evaluation.evaluate_students(students, mesh, generation=at_temperatures((0.0, 1.0)), num_graphs=40, seed=0)
     means = frame.groupby("temperature")[["reached", "broken", "cut", "response_length"]].mean()
     print(means)
     self.assertGreater(means["broken"].min(), 0.9)

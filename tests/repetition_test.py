@@ -12,8 +12,9 @@ from absl.testing import absltest
 
 from loopjax.analysis import repetition
 from loopjax.analysis.repetition import PAIRS, Chance, Repetition
-from loopjax.star_graph import decoding, teacher, theory
+from loopjax.star_graph import teacher, theory
 from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.teacher import PADDING
 from loopjax.star_graph.walks import WalkMeasures
@@ -122,7 +123,7 @@ class StudentTest(absltest.TestCase):
   def test_walks_are_grouped_by_temperature_and_have_their_own_logits(self):
     """Three temperatures of two walks: cut ones, successes, one of each; a teacher's that are cut."""
     task = StarGraph(num_chains=2, chain_length=1, max_steps=6, reset_prob=0.0, explore_prob=1.0)
-    problems = decoding.sample_problems(task, jax.random.key(0), 5, 6)
+    problems = sample_problems(task, jax.random.key(0), 5, 6)
     problems = problems._replace(goal_chain=jnp.zeros((5, 6), jnp.int32))
     cut, success = [START, ROOT, 3, START, ROOT, 3], [START, ROOT, 2, PADDING, PADDING, PADDING]
     nodes = jnp.tile(jnp.array([cut, cut, success, success, cut, success])[None], (5, 1, 1))

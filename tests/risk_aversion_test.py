@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from loopjax.analysis import root_distribution
 from loopjax.models import transformer
 from loopjax.models.transformer import Transformer
-from loopjax.star_graph import decoding, student_functions, teacher, theory
+from loopjax.star_graph import student_functions, teacher, theory
 from loopjax.star_graph.encoding import Row
 from loopjax.star_graph.graph import ROOT, START, StarGraph
 from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
+from loopjax.star_graph.rollouts import sample_problems
 from tests import brute_force
 
 MODEL = Transformer(num_layers=2, num_heads=2, width=16)
@@ -125,7 +126,7 @@ def params_and_problems():
   """A random student, and two graphs with two goals each: of one shape for every task here."""
   task = make_task()
   params = jax.jit(functools.partial(transformer.init_params, MODEL, task))(jax.random.key(0))
-  problems = jax.jit(lambda key: decoding.sample_problems(task, key, 2, 2))(jax.random.key(1))
+  problems = jax.jit(lambda key: sample_problems(task, key, 2, 2))(jax.random.key(1))
   return params, problems._replace(goal_chain=jnp.array([[0, 1], [2, 0]]))
 
 

@@ -259,7 +259,7 @@ import os
 cores = sorted(os.sched_getaffinity(0))[: int(os.environ.get("CORES", 1000))]
 os.sched_setaffinity(0, cores)
 import jax
-from loopjax import seeds
+from loopjax.runtime import devices
 devices.use_all_cores()
 print(len(cores), jax.device_count())
 """
@@ -267,7 +267,7 @@ print(len(cores), jax.device_count())
 _TWO_PROCESSES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-from loopjax import seeds
+from loopjax.runtime import devices, seeds
 devices.initialize_distributed()
 import jax.numpy as jnp
 mesh = devices.device_mesh()

@@ -8,9 +8,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from loopjax.models.transformer import Transformer
-from loopjax.star_graph import decoding, student_functions, teacher
+from loopjax.star_graph import student_functions, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
@@ -42,7 +43,7 @@ class StudentTest(parameterized.TestCase):
     @jax.jit
     def both(key):
       problem_key, walk_key = jax.random.split(key)
-      problems = decoding.sample_problems(task, problem_key, 4, 2)
+      problems = sample_problems(task, problem_key, 4, 2)
       walks = teacher_walks(task, probabilities, walk_key, problems.goal_chain)
       nodes = jnp.clip(walks, 0, task.num_nodes - 1)
       labels = jax.vmap(lambda graph, walk: graph.labels[walk])(problems.graphs, nodes)
@@ -64,7 +65,7 @@ class StudentTest(parameterized.TestCase):
     self.assertGreater(np.ptp(at_once[asked], axis=0).min(), 0.1)  # they do depend on the walk
 
   def test_child_logits(self):
-    problems = jax.jit(lambda key: decoding.sample_problems(SHOWN, key, 3, 2))(jax.random.key(0))
+    problems = jax.jit(lambda key: sample_problems(SHOWN, key, 3, 2))(jax.random.key(0))
     logits = np.random.default_rng(0).normal(size=(3, 2, 4, SHOWN.vocabulary_size)).astype(np.float32)
     found = student_functions.child_logits(SHOWN, problems.graphs, jnp.asarray(logits))
     self.assertEqual(found.shape, (3, 2, 4, 2))

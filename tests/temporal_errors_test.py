@@ -15,10 +15,11 @@ from absl.testing import absltest, parameterized
 
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
-from loopjax.star_graph import decoding, encoding, student_functions, teacher
-from loopjax.star_graph.decoding import LogitsProcessor
+from loopjax.star_graph import rollouts, student_functions, teacher
 from loopjax.star_graph.graph import ROOT, Graph, StarGraph
+from loopjax.star_graph.rollouts import Asked, LegalMoves
 from loopjax.star_graph.student_functions import Problems
 from loopjax.star_graph.teacher import PADDING
 from tests import brute_force
@@ -619,39 +620,34 @@ STUDENT = Transformer(num_layers=1, num_heads=2, width=16)
 STUDENT_GRAPHS, STUDENT_WALKS = 24, 3
 
 
-def recorder(task: StarGraph, problems: Problems) -> LogitsProcessor:
-  """Keeps the logits after every node, [W - 1, G, R, V], and then leaves valid moves alone, so that walks last."""
-  shape = (task.max_steps - 1, STUDENT_GRAPHS, STUDENT_WALKS, task.vocabulary_size)
-  nodes = range(task.num_nodes)
-  may_follow = jnp.array([[after in brute_force.valid_successors(task, node) for after in nodes] for node in nodes])
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+  """Keeps the logits after every node, [W - 1, G, R, V]."""
 
-  def allowed(graph: Graph, labels: jax.Array) -> jax.Array:
-    of_node = may_follow[encoding.nodes_of_labels(task, graph, labels)]
-    return jnp.zeros((STUDENT_WALKS, task.vocabulary_size), bool).at[:, graph.labels].set(of_node)
+  task: StarGraph
+  name = "recorder"
+  neutral = None
 
-  def apply(state, logits, labels):
-    step, kept = state
-    valid = jax.vmap(allowed)(problems.graphs, labels)
-    return (step + 1, kept.at[step].set(logits)), jnp.where(valid, logits, -jnp.inf)
+  def init(self, prompt, shape, length):
+    return jnp.zeros((length - 1, *shape, self.task.vocabulary_size))
 
-  return LogitsProcessor(lambda *_: (jnp.int32(0), jnp.zeros(shape)), apply)
+  def apply(self, strength, state, logits, context):
+    return state.at[context.step].set(logits), logits
 
 
 class StudentTest(parameterized.TestCase):
   def walk(self, task: StarGraph, model: Transformer, params, temperature: float):
-    """Problems, the walks' nodes and the logits [G, R, W - 1, V] that decoding saw."""
-
-    temperatures = [temperature] * STUDENT_WALKS
-    asked = task, student_functions.functions_of(model, task)
+    """Problems, the nodes of legal walks, which last, and the logits [G, R, W - 1, V] that generation saw."""
+    generation = at_temperatures([temperature] * STUDENT_WALKS, Recorder(task), LegalMoves(task))
+    student = student_functions.functions_of(model, task)
 
     @jax.jit
     def walk(params, problems, key):
-      record, of_teacher = recorder(task, problems), teacher.teacher_probabilities(task)
-      keys = decoding.column_keys(key, temperatures)
-      rollout = decoding.begin(*asked, params, of_teacher, problems, keys, [record])
-      step = functools.partial(decoding.advance, num_steps=task.max_steps - 1, processors=[record])
-      rollout = step(*asked, params, of_teacher, problems, jnp.array(temperatures), rollout)
-      return rollout.nodes, jnp.moveaxis(rollout.processors[0][1], 0, 2)
+      of_teacher = teacher.teacher_probabilities(task)
+      asked = Asked(task, student, params, of_teacher, problems, generation)
+      continuations = rollouts.advance(asked, rollouts.begin(asked, key), num_steps=task.max_steps - 1)
+      nodes = rollouts.finish(task, of_teacher, problems, continuations).nodes
+      return nodes, jnp.moveaxis(continuations.processors[0], 0, 2)
 
     rng = np.random.default_rng(0)
     goals = np.broadcast_to(rng.integers(task.num_chains, size=(STUDENT_GRAPHS, 1)), (STUDENT_GRAPHS, STUDENT_WALKS))

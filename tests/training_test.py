@@ -14,8 +14,9 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
-from loopjax.star_graph import decoding, student_functions, teacher, theory
+from loopjax.star_graph import rollouts, student_functions, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import (
   fresh_student,
@@ -25,6 +26,7 @@ from loopjax.star_graph.objective import (
   task_state,
   teacher_forcing,
 )
+from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Objective, Training, TrainState, cross_entropy, make_optimizer, run_chunk, train_step
 from tests import brute_force
@@ -323,11 +325,11 @@ class ExportTest(parameterized.TestCase):
 
     def roll_out(params, data):
       problem_key, walk_key = jax.random.split(jax.random.wrap_key_data(data))
-      problems = decoding.sample_problems(task, problem_key, 4, 2)
-      probabilities = teacher.teacher_probabilities(task)
-      of_task = (task, student_functions.functions_of(model, task), params, probabilities, problems)
-      rollout = decoding.begin(*of_task, decoding.column_keys(walk_key, (0.0, 1.0)))
-      return decoding.advance(*of_task, jnp.array([0.0, 1.0]), rollout, num_steps=16).nodes
+      problems, probabilities = sample_problems(task, problem_key, 4, 2), teacher.teacher_probabilities(task)
+      student, generation = student_functions.functions_of(model, task), at_temperatures((0.0, 1.0))
+      asked = Asked(task, student, params, probabilities, problems, generation)
+      continuations = rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=16)
+      return rollouts.finish(task, probabilities, problems, continuations).nodes
 
     exported = self.export(roll_out, platform, state.params, data)
     self.assertEqual(exported.out_avals[0].shape, (4, 2, task.max_steps))

@@ -18,6 +18,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, Mesh
 
 from loopjax.analysis import walk_traces
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, files, seeds
 from loopjax.star_graph import evaluation, null_worlds, students
@@ -68,7 +69,7 @@ def laws(mesh: Mesh) -> Students:
 def traced(kind: Callable[[Mesh], Students]) -> tuple[walk_traces.WalkTraces, evaluation.Rollouts]:
   """Two students on 8 graphs, read, and the rollouts that were read."""
   mesh = mesh_of(2)
-  group, asked = kind(mesh), dict(temperatures=TEMPERATURES, num_graphs=8, seed=5)
+  group, asked = kind(mesh), dict(generation=at_temperatures(TEMPERATURES), num_graphs=8, seed=5)
   traces = walk_traces.trace_students(group, mesh, **asked)
   return traces, jax.tree.map(np.asarray, seeds.to_host(evaluation.roll_out(group, mesh, **asked), 2))
 

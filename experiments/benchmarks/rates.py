@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.peers import numpy_sampler
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.products import cpu_multiplies_bfloat16
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import decoding, encoding, student_functions, students, teacher
+from loopjax.star_graph import encoding, rollouts, student_functions, students, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import sample_row, task_state, teacher_forcing
+from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.star_graph.teacher import TeacherProbabilities
 from loopjax.training.step import Training, run_chunk
@@ -79,10 +81,9 @@ def rollout_rate(model: Transformer, num_walks: int) -> Rate:
   def roll_out(row: tuple[Any, TeacherProbabilities, jax.Array]) -> jax.Array:
     params, probabilities, key = row
     problem_key, walk_key = jax.random.split(key)
-    problems = decoding.sample_problems(TASK, problem_key, num_walks // num_devices, 1)
-    asked = (TASK, of_student, params, probabilities, problems)
-    rollout = decoding.begin(*asked, decoding.column_keys(walk_key, [1.0]))
-    return decoding.advance(*asked, jnp.ones(1), rollout, num_steps=TASK.max_steps - 1).nodes
+    problems = sample_problems(TASK, problem_key, num_walks // num_devices, 1)
+    asked = Asked(TASK, of_student, params, probabilities, problems, at_temperatures([1.0]))
+    return rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=TASK.max_steps - 1).tokens
 
   run = seeds.map_seeds(roll_out, mesh)
 

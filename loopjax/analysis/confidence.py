@@ -148,7 +148,7 @@ def summarise(
   Args:
     task: the task.
     walks: [G, W] nodes, as in `find_loop`.
-    confidence: [G, W], as `decoding.Rollout` gives it.
+    confidence: [G, W], as `rollouts.Rollout` gives it.
     max_repetitions: M, static.
     at: A repetitions, from 1, at which quantiles are taken; the largest defines the cohort.
     tolerance: of `rises_monotonically`.

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 
 from loopjax.analysis import temporal_errors
 from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
+from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import evaluation, student_functions, teacher, theory, walks
 from loopjax.star_graph.graph import Graph, StarGraph
@@ -147,8 +148,8 @@ def evaluate_repetition(
   """
   for task in students.tasks:
     temporal_errors.check_errors_defined(task)
-  columns = np.repeat(temperatures, walks_per_graph).tolist()
-  rollouts = evaluation.roll_out(students, mesh, temperatures=columns, num_graphs=num_graphs, seed=seed)
+  generation = at_temperatures(np.repeat(temperatures, walks_per_graph).tolist())
+  rollouts = evaluation.roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
   task = teacher.sizes_of(students.tasks[0])
   is_brief = devices.is_brief(num_graphs * walks_per_graph * task.max_steps)  # positions read: the teacher's walks
   measure = _measuring(task, students.model, mesh, walks_per_graph, num_lags, seed, is_brief)

@@ -3,13 +3,12 @@
 A student walks (`evaluation.roll_out`), and its walks are read again, teacher-forced in one pass: at every node its
 probabilities of the next one, at temperature 1 whatever the walk was drawn at.
 
-Shapes: S students, G graphs, R temperatures, W nodes of a walk, N nodes of the graph, V vocabulary.
+Shapes: S students, G graphs, R columns, W nodes of a walk, N nodes of the graph, V vocabulary.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from jax.sharding import Mesh
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
+from loopjax.generation.settings import Generation
 from loopjax.runtime import seeds
 from loopjax.star_graph import encoding, evaluation, student_functions, teacher
 from loopjax.star_graph.graph import Graph, StarGraph
@@ -84,28 +84,26 @@ def read_walks(
     params: its parameters.
     probabilities: the teacher's, traced.
     problems: graphs and goals of the walks.
-    nodes: the walks, as `decoding.Rollout` has them.
+    nodes: the walks, as `rollouts.Rollout` has them.
   """
   logits = student.read(params, probabilities, problems, nodes)
   trace = functools.partial(_trace, task, probabilities)
   return jax.vmap(jax.vmap(trace, in_axes=(None, 0, 0, 0)))(problems.graphs, problems.goal_chain, nodes, logits)
 
 
-def trace_students(
-  students: Students, mesh: Mesh, *, temperatures: Sequence[float], num_graphs: int, seed: int
-) -> WalkTraces:
+def trace_students(students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int) -> WalkTraces:
   """Traces of fresh rollouts of students on the mesh, as NumPy arrays [S, G, R, ...].
 
   Args:
     students: on the mesh.
     mesh: from `devices.device_mesh`.
-    temperatures: R of them; 0 takes the argmax.
+    generation: R columns.
     num_graphs: G per student.
     seed: of graphs and draws.
   """
   task = students.tasks[0]
   functions = student_functions.functions_of(students.model, teacher.sizes_of(task))
-  rollouts = evaluation.roll_out(students, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed)
+  rollouts = evaluation.roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
   read = seeds.map_seeds(lambda row: read_walks(task, functions, *row), mesh, brief=True)
   traces = read((students.state.params, students.state.task.probabilities, rollouts.problems, rollouts.nodes))
   return jax.tree.map(np.asarray, seeds.to_host(traces, len(students.is_finite)))

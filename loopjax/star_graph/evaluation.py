@@ -1,12 +1,11 @@
-"""Rollouts of students and their walk measures, as tidy frames: the host side of `decoding` and `analysis`.
+"""Rollouts of students and their walk measures, as tidy frames: the host side of `rollouts` and `walks`.
 
-Shapes: S seeds, G graphs, R temperatures, W nodes of a walk, C children of the root.
+Shapes: S seeds, G graphs, R columns, W nodes of a walk, C children of the root.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +14,12 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
+from loopjax.generation.generate import Continuations
+from loopjax.generation.settings import Generation
 from loopjax.runtime import seeds
-from loopjax.star_graph import decoding, student_functions, teacher, walks
-from loopjax.star_graph.decoding import LogitsProcessor
+from loopjax.star_graph import rollouts, student_functions, teacher, walks
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.rollouts import Asked
 from loopjax.star_graph.student_functions import Problems
 from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import TeacherProbabilities
@@ -44,64 +45,68 @@ class Rollouts(NamedTuple):
   problems: Problems
 
 
-def roll_out(
-  students: Students,
-  mesh: Mesh,
-  *,
-  temperatures: Sequence[float],
-  num_graphs: int,
-  seed: int,
-  processors: Sequence[LogitsProcessor] = (),
-) -> Rollouts:
-  """Every student walks each of its graphs once per temperature, until all have ended or were cut.
+def roll_out(students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int) -> Rollouts:
+  """Every student walks each of its graphs once per column, until all have ended or were cut.
 
   Args:
     students: on the mesh.
     mesh: from `devices.device_mesh`.
-    temperatures: R of them; 0 takes the argmax.
-    num_graphs: G per student; the same for its temperatures, others for every seed (`evaluation_key`).
+    generation: R columns.
+    num_graphs: G per student; the same for its columns, others for every seed (`evaluation_key`).
     seed: of graphs and draws.
-    processors: logits processors.
   """
   task, state = students.tasks[0], students.state
-  begin, advance = _rollout_programs(
-    teacher.sizes_of(task), students.model, mesh, tuple(temperatures), num_graphs, seed, tuple(processors)
-  )
-  problems, rollout = begin(state)
+  programs = _rollout_programs(teacher.sizes_of(task), students.model, mesh, generation, num_graphs, seed)
+  problems, continuations = programs.begin(state)
+  given = problems, state.params, state.task.probabilities
   for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
-    rollout = advance((problems, rollout, state.params, state.task.probabilities))
-    if np.all(seeds.to_host(rollout.ended, state.key.shape[0])):
+    continuations = programs.advance((given, continuations))
+    if np.all(seeds.to_host(continuations.ended, state.key.shape[0])):
       break
-  return Rollouts(rollout.nodes, rollout.confidence, rollout.child_logits, problems)
+  walked: rollouts.Rollout = programs.finish((given, continuations))
+  return Rollouts(*walked, problems=problems)
+
+
+class _Programs(NamedTuple):
+  """Beginning the rollouts of students, taking them `STEPS_PER_CHUNK` further, and reading the walks off them."""
+
+  begin: jax.stages.Wrapped
+  advance: jax.stages.Wrapped
+  finish: jax.stages.Wrapped
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _rollout_programs(
-  task: StarGraph, model: Any, mesh: Mesh, temperatures: tuple[float, ...], num_graphs: int, seed: int,
-  processors: tuple[LogitsProcessor, ...],
-) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:  # fmt: skip
-  """Beginning the rollouts of students, and taking them `STEPS_PER_CHUNK` further."""
-  functions = student_functions.functions_of(model, task)
+  task: StarGraph, model: Any, mesh: Mesh, generation: Generation, num_graphs: int, seed: int
+) -> _Programs:
+  student = student_functions.functions_of(model, task)
 
-  def begin(one: TrainState) -> tuple[Problems, decoding.Rollout]:
+  def asked(problems: Problems, params: Any, probabilities: TeacherProbabilities) -> Asked:
+    return Asked(task, student, params, probabilities, problems, generation)
+
+  def begin(one: TrainState) -> tuple[Problems, Continuations]:
     problem_key, walk_key = jax.random.split(evaluation_key(one, seed))
-    problems = decoding.sample_problems(task, problem_key, num_graphs, len(temperatures))
-    keys = decoding.column_keys(walk_key, temperatures)
-    probabilities = one.task.probabilities
-    return problems, decoding.begin(task, functions, one.params, probabilities, problems, keys, processors)
+    problems = rollouts.sample_problems(task, problem_key, num_graphs, generation.num_columns)
+    return problems, rollouts.begin(asked(problems, one.params, one.task.probabilities), walk_key)
 
-  def advance(row: tuple[Problems, decoding.Rollout, Any, TeacherProbabilities]) -> decoding.Rollout:
-    problems, rollout, params, probabilities = row
-    step = functools.partial(decoding.advance, num_steps=STEPS_PER_CHUNK, processors=processors)
-    return step(task, functions, params, probabilities, problems, jnp.asarray(temperatures, jnp.float32), rollout)
+  def advance(row: tuple[tuple[Problems, Any, TeacherProbabilities], Continuations]) -> Continuations:
+    given, continuations = row
+    return rollouts.advance(asked(*given), continuations, num_steps=STEPS_PER_CHUNK)
 
-  is_brief = num_graphs * len(temperatures) * task.max_steps <= _BRIEF_NODES
-  return seeds.map_seeds(begin, mesh, brief=True), seeds.map_seeds(advance, mesh, brief=is_brief)
+  def finish(row: tuple[tuple[Problems, Any, TeacherProbabilities], Continuations]) -> rollouts.Rollout:
+    (problems, _, probabilities), continuations = row
+    return rollouts.finish(task, probabilities, problems, continuations)
+
+  is_brief = num_graphs * generation.num_columns * task.max_steps <= _BRIEF_NODES
+  return _Programs(
+    seeds.map_seeds(begin, mesh, brief=True), seeds.map_seeds(advance, mesh, brief=is_brief),
+    seeds.map_seeds(finish, mesh, brief=True),
+  )  # fmt: skip
 
 
-def mean_measures(students: Students, rollouts: Rollouts, mesh: Mesh) -> walks.WalkMeasures:
+def mean_measures(students: Students, walked: Rollouts, mesh: Mesh) -> walks.WalkMeasures:
   """Mean walk measures over graphs, on the host, fields [S, R]."""
-  rows = (students.state.task.probabilities, rollouts.nodes, rollouts.problems.goal_chain)
+  rows = (students.state.task.probabilities, walked.nodes, walked.problems.goal_chain)
   return seeds.to_host(_measuring(teacher.sizes_of(students.tasks[0]), mesh)(rows), len(students.is_finite))
 
 
@@ -115,23 +120,22 @@ def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
   return seeds.map_seeds(one, mesh, brief=True)
 
 
-def measures_frame(measures: walks.WalkMeasures, temperatures: Sequence[float], is_finite: np.ndarray) -> pd.DataFrame:
-  """One row per student and temperature; the measures of a student that is not finite are NaN."""
-  num_seeds, num_temperatures = measures.reached.shape
-  frame = pd.DataFrame({
-    "row": np.repeat(np.arange(num_seeds), num_temperatures), "temperature": np.tile(temperatures, num_seeds),
-  })  # fmt: skip
+def measures_frame(measures: walks.WalkMeasures, generation: Generation, is_finite: np.ndarray) -> pd.DataFrame:
+  """One row per student and column: row, the processors' strengths by their names, and the fields of `WalkMeasures`.
+
+  The measures of a student that is not finite are NaN.
+  """
+  num_seeds, num_columns = measures.reached.shape
+  labels = {name: np.tile(strengths, num_seeds) for name, strengths in generation.labels().items()}
+  frame = pd.DataFrame({"row": np.repeat(np.arange(num_seeds), num_columns), **labels})
   for name, values in measures._asdict().items():
     frame[name] = np.where(is_finite[:, None], values, np.nan).ravel()
   return frame
 
 
 def evaluate_students(
-  students: Students, mesh: Mesh, *, temperatures: Sequence[float], num_graphs: int, seed: int,
-  processors: Sequence[LogitsProcessor] = (),
-) -> pd.DataFrame:  # fmt: skip
-  """Mean walk measures of each student at each temperature: columns row, temperature, and those of `WalkMeasures`."""
-  rollouts = roll_out(
-    students, mesh, temperatures=temperatures, num_graphs=num_graphs, seed=seed, processors=processors
-  )
-  return measures_frame(mean_measures(students, rollouts, mesh), temperatures, students.is_finite)
+  students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int
+) -> pd.DataFrame:
+  """Mean walk measures of each student in each column: the columns of `measures_frame`."""
+  walked = roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
+  return measures_frame(mean_measures(students, walked, mesh), generation, students.is_finite)

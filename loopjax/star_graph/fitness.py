@@ -19,9 +19,10 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import decoding, student_functions, teacher
+from loopjax.star_graph import student_functions, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.student_functions import Problems
 from loopjax.star_graph.students import Students
@@ -69,7 +70,7 @@ def _measuring(task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, seed: i
   def one(student: TrainState) -> dict[str, jax.Array]:
     key = jax.random.fold_in(evaluation_key(student, seed), _OF_LOSSES)
     problem_key, walk_key, tie_key = jax.random.split(key, 3)
-    problems = decoding.sample_problems(task, problem_key, num_graphs, WALKS_PER_GRAPH)
+    problems = sample_problems(task, problem_key, num_graphs, WALKS_PER_GRAPH)
     probabilities = student.task.probabilities
     walks = teacher_walks(task, probabilities, walk_key, problems.goal_chain)
     loss = mean_loss(task, problems, walks, own.read(student.params, probabilities, problems, walks))

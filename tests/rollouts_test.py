@@ -9,7 +9,8 @@ import collections
 import dataclasses
 import functools
 import itertools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -20,15 +21,18 @@ import scipy.stats
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType
 
+from loopjax.generation import generate
+from loopjax.generation.processors.temperature import Temperature
+from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models import transformer
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import decoding, encoding, evaluation, student_functions, teacher
+from loopjax.star_graph import encoding, evaluation, rollouts, student_functions, teacher
 from loopjax.star_graph import walks as walk_measures
-from loopjax.star_graph.decoding import LogitsProcessor, Rollout
 from loopjax.star_graph.encoding import Row
 from loopjax.star_graph.graph import ROOT, START, StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, task_state
+from loopjax.star_graph.rollouts import Asked, LegalMoves, Rollout, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.star_graph.student_functions import Problems, Student
 from loopjax.star_graph.students import Students
@@ -56,40 +60,50 @@ def tearDownModule():
 @functools.cache
 def problems_of(task: StarGraph) -> Problems:
   """24 graphs, one rollout for each of the three temperatures."""
-  return jax.jit(lambda key: decoding.sample_problems(task, key, 24, 3))(jax.random.key(1))
+  return jax.jit(lambda key: sample_problems(task, key, 24, 3))(jax.random.key(1))
+
+
+class Programs(NamedTuple):
+  begin: Callable[..., Any]
+  advance: Callable[..., Any]
+  finish: Callable[..., Any]
 
 
 @functools.cache
-def programs(task: StarGraph, processors: tuple[LogitsProcessor, ...] = (), model: Transformer = MODEL):
-  """Compiled `begin` of keys and `advance` of temperatures, a rollout and a number of steps."""
+def programs(task: StarGraph, generation: Generation, model: Transformer = MODEL) -> Programs:
+  """Compiled `begin` of a key, `advance` of continuations and a number of steps, `finish` of continuations."""
   problems, params = problems_of(task), random_params(model, task, SEED)
-  of_task = (task, student_functions.functions_of(model, task), params, teacher.teacher_probabilities(task), problems)
-  begin = jax.jit(lambda keys: decoding.begin(*of_task, keys, processors))
+  probabilities, student = teacher.teacher_probabilities(task), student_functions.functions_of(model, task)
+  asked = Asked(task, student, params, probabilities, problems, generation)
+  return Programs(
+    jax.jit(lambda key: rollouts.begin(asked, key)),
+    jax.jit(lambda continuations, num_steps: rollouts.advance(asked, continuations, num_steps=num_steps)),
+    jax.jit(lambda continuations: rollouts.finish(task, probabilities, problems, continuations)),
+  )
 
-  @jax.jit
-  def advance(temperatures, rollout, num_steps):
-    return decoding.advance(*of_task, temperatures, rollout, num_steps=num_steps, processors=processors)
 
-  return begin, advance
+def continued(task: StarGraph, generation: Generation, chunks=(11,), model: Transformer = MODEL):
+  """Continuations, before they are read as walks."""
+  of_task = programs(task, generation, model)
+  continuations = of_task.begin(jax.random.key(2))
+  for num_steps in chunks:
+    continuations = of_task.advance(continuations, num_steps)
+  return continuations
 
 
 def roll_out(
-  task: StarGraph, temperatures=TEMPERATURES, chunks=(11,), processors: tuple[LogitsProcessor, ...] = (),
-  model: Transformer = MODEL,
-) -> Rollout:  # fmt: skip
-  begin, advance = programs(task, processors, model)
-  rollout = begin(decoding.column_keys(jax.random.key(2), temperatures))
-  for num_steps in chunks:
-    rollout = advance(jnp.asarray(temperatures), rollout, num_steps)
-  return rollout
+  task: StarGraph, temperatures=TEMPERATURES, chunks=(11,), processors=(), model: Transformer = MODEL
+) -> Rollout:
+  generation = at_temperatures(temperatures, *processors)
+  return programs(task, generation, model).finish(continued(task, generation, chunks, model))
 
 
 def legal_roll_out(task: StarGraph, **settings) -> Rollout:
-  return roll_out(task, processors=(decoding.legal_moves(task),), **settings)
+  return roll_out(task, processors=(LegalMoves(task),), **settings)
 
 
 def assert_same_walks(found: Rollout, expected: Rollout):
-  for name in ("nodes", "confidence", "child_logits", "ended"):
+  for name in Rollout._fields:
     np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
@@ -162,12 +176,18 @@ class GreedyTest(parameterized.TestCase):
       self.assertTrue(np.all(expected.nodes[:, 6:] == PADDING))  # and all are broken soon
 
 
-class SampleTokenTest(parameterized.TestCase):
+def drawn_at(keys: jax.Array, logits: jax.Array, temperatures: jax.Array) -> np.ndarray:
+  """Tokens [G, R] drawn from logits [G, R, V] at temperatures [R]."""
+  _, heated = Temperature().apply(temperatures, (), logits, None)
+  return np.asarray(generate.draw(keys, heated))
+
+
+class DrawTest(parameterized.TestCase):
   @parameterized.parameters(0.3, 1.0, 2.5)
   def test_draws_follow_the_softmax(self, temperature):
     logits, count = np.array([1.0, -0.5, 0.3, 2.0, -2.0, 0.0], np.float32), 20_000
     everywhere, keys = jnp.tile(logits[None, None], (count, 1, 1)), jax.random.split(jax.random.key(0), 1)
-    drawn = decoding.sample_token(keys, everywhere, jnp.array([temperature]))[:, 0]
+    drawn = drawn_at(keys, everywhere, jnp.array([temperature]))[:, 0]
     expected = np.exp(logits.astype(np.float64) / temperature)
     result = scipy.stats.chisquare(np.bincount(drawn, minlength=6), count * expected / expected.sum())
     print(f"temperature {temperature}: p value {result.pvalue:.3f}")
@@ -175,13 +195,13 @@ class SampleTokenTest(parameterized.TestCase):
 
   def test_the_argmax_at_temperature_zero(self):
     logits = jax.random.normal(jax.random.key(0), (10, 5, 7))
-    drawn = decoding.sample_token(jax.random.split(jax.random.key(1), 5), logits, jnp.zeros(5))
+    drawn = drawn_at(jax.random.split(jax.random.key(1), 5), logits, jnp.zeros(5))
     np.testing.assert_array_equal(drawn, np.argmax(logits, axis=-1))
 
   def test_every_graph_and_column_has_a_draw_of_its_own_and_every_column_a_temperature(self):
     logits = jnp.zeros((500, 3, 4)).at[..., 0].set(0.01)
     keys = jax.random.split(jax.random.key(1), 3)
-    drawn = np.asarray(decoding.sample_token(keys, logits, jnp.array([0.0, 1.0, 1.0])))
+    drawn = drawn_at(keys, logits, jnp.array([0.0, 1.0, 1.0]))
     np.testing.assert_array_equal(drawn[:, 0], 0)
     for column in (1, 2):
       self.assertGreater(np.bincount(drawn[:, column], minlength=4).min(), 80)
@@ -205,7 +225,6 @@ class RolloutTest(parameterized.TestCase):
       np.testing.assert_array_equal(confidence[end:], 0)
       self.assertTrue(np.all(np.any(rollout.child_logits[where][: end - 1] != 0, axis=-1)))
       np.testing.assert_array_equal(rollout.child_logits[where][end - 1 :], 0)
-      self.assertEqual(bool(rollout.ended[where]), outcome != "cut")
       outcomes[outcome] += 1
     print(f"legal={is_legal}: {dict(outcomes)}")
     if is_legal:
@@ -215,24 +234,25 @@ class RolloutTest(parameterized.TestCase):
       self.assertGreater(outcomes["broken"], 40)
 
   def test_chunks_of_any_size_give_the_same_rollout(self):
-    whole = legal_roll_out(TASK)
-    self.assertEqual(int(whole.step), TASK.max_steps - 1)
-    parts = legal_roll_out(TASK, chunks=(4, 4))
-    self.assertEqual(int(parts.step), 8)
-    np.testing.assert_array_equal(parts.nodes[..., 9:], PADDING)
-    self.assertTrue(np.any(whole.nodes[..., 9:] != PADDING))
-    _, advance = programs(TASK, (decoding.legal_moves(TASK),))
-    # The last chunk runs past the cut.
-    assert_same_walks(advance(jnp.asarray(TEMPERATURES), parts, 4), whole)
+    legal = at_temperatures(TEMPERATURES, LegalMoves(TASK))
+    of_task = programs(TASK, legal)
+    whole, parts = continued(TASK, legal), continued(TASK, legal, chunks=(4, 4))
+    self.assertEqual((int(whole.step), int(parts.step)), (TASK.max_steps - 1, 8))
+    np.testing.assert_array_equal(parts.tokens[..., 9:], generate.NO_TOKEN)
+    self.assertTrue(np.any(whole.tokens[..., 9:] != generate.NO_TOKEN))
+    again = of_task.advance(parts, 4)  # past the cut
+    np.testing.assert_array_equal(again.ended, whole.ended)
+    assert_same_walks(of_task.finish(again), of_task.finish(whole))
 
   def test_steps_past_the_cut_change_no_walk(self):
-    whole = legal_roll_out(TASK)
+    legal = at_temperatures(TEMPERATURES, LegalMoves(TASK))
+    of_task, whole = programs(TASK, legal), continued(TASK, legal)
     self.assertFalse(np.all(whole.ended))  # some walks could go on
-    _, advance = programs(TASK, (decoding.legal_moves(TASK),))
     beyond = whole
     for _ in range(3):
-      beyond = advance(jnp.ones(3), beyond, 4)
-      assert_same_walks(beyond, whole)
+      beyond = of_task.advance(beyond, 4)
+      np.testing.assert_array_equal(beyond.ended, whole.ended)
+      assert_same_walks(of_task.finish(beyond), of_task.finish(whole))
 
   def test_temperatures_do_not_disturb_each_other(self):
     together = legal_roll_out(TASK)
@@ -252,49 +272,53 @@ class RolloutTest(parameterized.TestCase):
     self.assertGreater(len(np.unique(problems.graphs.labels, axis=0)), 12)
 
 
-def no_label_twice() -> LogitsProcessor:
-  """Forbids what was read before, but in the last column; its state: the labels read [G, R, V], and its calls."""
+@dataclasses.dataclass(frozen=True)
+class Counted:
+  """Changes the logits by a function, and counts its calls."""
 
-  def apply(state, logits, labels):
-    seen, calls = state
-    seen = seen | jax.nn.one_hot(labels, TASK.vocabulary_size, dtype=bool)
-    return (seen, calls + 1), jnp.where(seen.at[:, -1].set(False), -1e9, logits)
+  name: str
+  change: Callable[[jax.Array], jax.Array]
+  neutral = None
 
-  def init(probabilities, problems):
-    del probabilities
-    return jnp.zeros((*problems.goal_chain.shape, TASK.vocabulary_size), bool), jnp.int32(0)
+  def init(self, prompt, shape, length):
+    return jnp.int32(0)
 
-  return LogitsProcessor(init, apply)
-
-
-def stateless(change) -> LogitsProcessor:
-  return LogitsProcessor(lambda probabilities, problems: (), lambda state, logits, labels: (state, change(logits)))
+  def apply(self, strength, state, logits, context):
+    return state + 1, self.change(logits)
 
 
-LAST_IS_THREE = (stateless(jnp.zeros_like), stateless(lambda logits: logits.at[..., 3].add(1.0)))
+LAST_IS_THREE = (Counted("zero", jnp.zeros_like), Counted("three", lambda logits: logits.at[..., 3].add(1.0)))
 
 
-class LogitsProcessorTest(absltest.TestCase):
-  def test_it_acts_and_its_state_is_carried_between_steps_and_chunks(self):
-    rollout = roll_out(TASK, chunks=(2, 2), processors=(no_label_twice(),))
-    seen, calls = rollout.processors[0]
-    self.assertEqual(int(calls), 4)
-    numbers = np.sum(seen, axis=-1)
-    np.testing.assert_array_equal(numbers[:, :2], 4)
-    self.assertGreater(np.sum(4 - numbers[:, 2]), 20)  # without it labels do come twice
-
-  def test_they_act_in_order(self):
-    rollout = roll_out(TASK, temperatures=(0.0,) * 3, chunks=(1,), processors=LAST_IS_THREE)
-    np.testing.assert_array_equal(rollout.labels, 3)  # the other way round: all logits 0, so label 0
+class ProcessorTest(absltest.TestCase):
+  def test_they_act_in_order_and_their_state_is_carried_between_chunks(self):
+    continuations = continued(TASK, at_temperatures((0.0,) * 3, *LAST_IS_THREE), chunks=(1, 2))
+    np.testing.assert_array_equal(continuations.tokens[..., 1], 3)  # the other way round: all logits 0, so label 0
+    self.assertEqual([int(state) for state in continuations.processors[:2]], [3, 3])
 
   def test_every_step_has_a_draw_of_its_own(self):
-    begin, advance = programs(TASK, LAST_IS_THREE)
-    rollout, labels = begin(jax.random.split(jax.random.key(2), 3)), []
-    for _ in range(4):
-      rollout = advance(jnp.ones(3), rollout, 1)
-      labels.append(np.asarray(rollout.labels).ravel())
-    distinct = [len(set(of_walk)) for of_walk in np.stack(labels, axis=-1).tolist()]
+    tokens = np.asarray(continued(TASK, at_temperatures((1.0,) * 3, *LAST_IS_THREE), chunks=(4,)).tokens[..., 1:5])
+    distinct = [len(set(of_walk)) for of_walk in tokens.reshape(-1, 4).tolist()]
     self.assertGreater(np.mean(np.array(distinct) > 1), 0.9)
+
+  def test_a_walk_whose_tokens_are_all_banned_is_stuck_and_counts_as_broken(self):
+    """Without a flag, the argmax of nothing would be token 0."""
+    generation = at_temperatures((0.0, 1.0), Counted("none", lambda logits: jnp.full_like(logits, -jnp.inf)))
+    task = dataclasses.replace(TASK, max_steps=6)
+    problems = Problems(problems_of(TASK).graphs, problems_of(TASK).goal_chain[:, :2])
+    probabilities, student = teacher.teacher_probabilities(task), student_functions.functions_of(MODEL, task)
+    asked = Asked(task, student, random_params(MODEL, task, SEED), probabilities, problems, generation)
+
+    @jax.jit
+    def walk(key):
+      continuations = rollouts.advance(asked, rollouts.begin(asked, key), num_steps=5)
+      return continuations, rollouts.finish(task, probabilities, problems, continuations)
+
+    continuations, rollout = walk(jax.random.key(0))
+    self.assertTrue(np.all(continuations.stuck) and np.all(continuations.ended))
+    np.testing.assert_array_equal(continuations.tokens[..., 1:], generate.NO_TOKEN)
+    expected = [START, task.num_nodes] + [PADDING] * 4
+    np.testing.assert_array_equal(rollout.nodes, np.broadcast_to(expected, rollout.nodes.shape))
 
   def test_what_is_recorded_is_the_students_own(self):
     """Not what the processors make of it: at s a legal walk has one move, and is no surer of it."""
@@ -348,19 +372,18 @@ def same_everywhere(task: StarGraph, of_nodes: np.ndarray) -> Student:
 
 def walk_with(
   task: StarGraph, student: Student, *, num_graphs: int, temperature: float = 0.0,
-  processors: tuple[LogitsProcessor, ...] = (),
+  processors=(),
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
   """One walk of a student without parameters on each of some graphs, [G, W], and the goals, [G]."""
 
   @jax.jit
   def walk(key):
     problem_key, walk_key = jax.random.split(key)
-    problems = decoding.sample_problems(task, problem_key, num_graphs, 1)
-    of_task = (task, student, (), teacher.teacher_probabilities(task), problems)
-    rollout = decoding.begin(*of_task, decoding.column_keys(walk_key, (temperature,)), processors)
-    rollout = decoding.advance(
-      *of_task, jnp.array([temperature]), rollout, num_steps=task.max_steps - 1, processors=processors
-    )
+    problems = sample_problems(task, problem_key, num_graphs, 1)
+    probabilities = teacher.teacher_probabilities(task)
+    asked = Asked(task, student, (), probabilities, problems, at_temperatures((temperature,), *processors))
+    continuations = rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=task.max_steps - 1)
+    rollout = rollouts.finish(task, probabilities, problems, continuations)
     return rollout.nodes[:, 0], problems.goal_chain[:, 0]
 
   return jax.tree.map(np.asarray, walk(jax.random.key(0)))
@@ -424,7 +447,7 @@ class LegalMovesTest(parameterized.TestCase):
     """Of a student that likes invalid moves best; chi-square at every node, at temperature 0.7."""
     task, temperature = dataclasses.replace(InvalidMoveTest.LONG, reset_prob=reset_prob), 0.7
     logits = np.array([0.3, 2.5, -0.2, 0.9, 0.4, 1.5, 3.0])
-    student, processors = same_everywhere(task, logits), (decoding.legal_moves(task),)
+    student, processors = same_everywhere(task, logits), (LegalMoves(task),)
     walks, goals = walk_with(task, student, num_graphs=1500, temperature=temperature, processors=processors)
     moves = collections.defaultdict(collections.Counter)
     for walk, goal in zip(walks.tolist(), goals, strict=True):
@@ -493,12 +516,10 @@ def evaluated(num_devices: int, temperatures: tuple[float, ...]) -> evaluation.R
   """Legal walks of four students on 8 graphs each, on the host."""
   mesh = mesh_of(num_devices)
   with mock.patch.object(evaluation, "STEPS_PER_CHUNK", 4):
-    rollouts = evaluation.roll_out(
-      random_students(mesh), mesh, temperatures=temperatures, num_graphs=8, seed=0,
-      processors=(decoding.legal_moves(teacher.sizes_of(TASK)),),
-    )  # fmt: skip
-  assert len(rollouts.nodes.sharding.device_set) == num_devices
-  return seeds.to_host(rollouts, 4)
+    generation = at_temperatures(temperatures, LegalMoves(teacher.sizes_of(TASK)))
+    walked = evaluation.roll_out(random_students(mesh), mesh, generation=generation, num_graphs=8, seed=0)
+  assert len(walked.nodes.sharding.device_set) == num_devices
+  return seeds.to_host(walked, 4)
 
 
 class EvaluationTest(absltest.TestCase):

@@ -1,0 +1,75 @@
+"""How an evaluation draws tokens: the columns, and in each the strength of every processor.
+
+Shapes: R columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from loopjax.generation.processors import Processor
+from loopjax.generation.processors.temperature import Temperature
+from loopjax.runtime.config import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+  """Processors in their order, which is part of what a generation is, and the columns' strengths.
+
+  Attributes:
+    processors: none comes twice.
+    columns: for each of the R columns the strength of every processor.
+  """
+
+  processors: tuple[Processor, ...]
+  columns: tuple[tuple[float, ...], ...]
+
+  def __post_init__(self) -> None:
+    names = [processor.name for processor in self.processors]
+    require(len(set(names)) == len(names), "processors", names, "each of them once")
+    require(len(self.columns) > 0, "columns", self.columns, "one or more")
+    for column in self.columns:
+      require(len(column) == len(names), "columns", column, f"a strength for each of {names}")
+
+  @property
+  def num_columns(self) -> int:
+    return len(self.columns)
+
+  def strengths(self) -> list[jax.Array]:
+    """Of each processor, [R]."""
+    return [jnp.asarray(each, jnp.float32) for each in zip(*self.columns, strict=True)]
+
+  def labels(self) -> dict[str, list[float]]:
+    """The strengths of each processor that has one, by its name, R of each: the columns of frames."""
+    return {
+      processor.name: [column[place] for column in self.columns]
+      for place, processor in enumerate(self.processors)
+      if processor.neutral is not None
+    }
+
+  def keys(self, key: jax.Array) -> jax.Array:
+    """A key of the draws for each column, [R]: it depends on the column's temperature, and on its number among equals.
+
+    So draws at one temperature do not depend on which others are listed, and columns that differ in another processor
+    alone have the same draws.
+    """
+    temperatures = self.labels().get(Temperature.name, [1.0] * self.num_columns)
+    numbers = [self.columns[:place].count(column) for place, column in enumerate(self.columns)]
+    bits = np.asarray(temperatures, np.float32).view(np.uint32)
+
+    def one(bits: jax.Array, number: jax.Array) -> jax.Array:
+      return jax.random.fold_in(jax.random.fold_in(key, bits), number)
+
+    return jax.vmap(one)(jnp.asarray(bits), jnp.asarray(numbers))
+
+
+def at_temperatures(temperatures: Sequence[float], *others: Processor, strength: float = 0.0) -> Generation:
+  """A column for each temperature; `others` act before it, all with one strength."""
+  require(all(t >= 0 for t in temperatures), "temperatures", tuple(temperatures), "at least 0")
+  columns = tuple((*(strength for _ in others), float(temperature)) for temperature in temperatures)
+  return Generation((*others, Temperature()), columns)
