@@ -118,6 +118,7 @@ def _standard() -> Preset:
       hard=StarGraph(num_chains=5, chain_length=5, max_steps=64, explore_prob=0.5),
       model=_student(4),
       training=Training(num_steps=4_500, rows_per_step=16, learning_rate=3e-3),
+      hard_steps=12_000,
       easy_goal_first=True,
       temperatures=_WARMER,
       num_seeds=16,

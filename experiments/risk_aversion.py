@@ -49,6 +49,7 @@ class RiskAversion:
     hard: the hard task, likewise.
     model: the students' architecture.
     training: how they are trained.
+    hard_steps: steps of the students of the hard graph; 0 stands for those of `training`.
     easy_goal_first: whether easy students with exploration begin with the parameters of those without: exploration
       hides the goal from a small student that has not found it yet (docs/learning.md).
     temperatures: of the rollouts.
@@ -61,6 +62,7 @@ class RiskAversion:
   hard: StarGraph = StarGraph(chain_length=5, explore_prob=0.5, max_steps=64)
   model: Transformer = Transformer()
   training: Training = Training()
+  hard_steps: int = 0
   easy_goal_first: bool = False
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 6
@@ -71,6 +73,7 @@ class RiskAversion:
     check_fields(self)
     seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
+    require(self.hard_steps >= 0, "hard_steps", self.hard_steps, "at least 0")
     require_temperatures(self.temperatures)
     for name in ("easy", "hard"):
       explore = getattr(self, name).explore_prob
@@ -84,6 +87,13 @@ class RiskAversion:
     """Per hardness the tasks without and with exploration."""
     both = {"easy": self.easy, "hard": self.hard}
     return {name: [dataclasses.replace(task, explore_prob=0.0), task] for name, task in both.items()}
+
+
+def _training(config: RiskAversion, hardness: str) -> Training:
+  """How students of this hardness are trained."""
+  if hardness == "easy" or config.hard_steps == 0:
+    return config.training
+  return dataclasses.replace(config.training, num_steps=config.hard_steps)
 
 
 def condition_name(hardness: str, exploration: bool) -> str:
@@ -123,7 +133,7 @@ def requests(config: RiskAversion) -> list[Request]:
   for hardness, tasks in config.tasks().items():
     is_apart = hardness == "easy" and config.easy_goal_first
     for suffix, part in (("", tasks[:1]), ("_goal_first", tasks[1:])) if is_apart else (("", tasks),):
-      asked.append(Request(f"{NAME}_{hardness}{suffix}", part, config.model, config.training, numbers))
+      asked.append(Request(f"{NAME}_{hardness}{suffix}", part, config.model, _training(config, hardness), numbers))
   return asked
 
 
