@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 
-from loopjax.runtime import compilation_cache, devices, files
-from loopjax.runtime import config as configs
+from loopjax.runtime import files
 from loopjax.training import metric_sinks
 
 flags.disclaim_key_flags()  # what is defined here belongs to the binary that asks for it, and stands in its --help
@@ -31,20 +29,3 @@ def holding(folder: Path) -> contextlib.AbstractContextManager[None]:
     ValueError: another run works there, or the path is a file.
   """
   return files.locked(folder) if jax.process_index() == 0 else contextlib.nullcontext()
-
-
-def run_experiment(name: str, default: Any, run: Callable[[Any, Path], object]) -> None:
-  """Runs `run(config, output_dir)`; defines `--output_dir`, `--sinks` and a flag for every field of `default`."""
-  devices.use_all_cores()
-  compilation_cache.enable()
-  output_dir = flags.DEFINE_string("output_dir", f"results/{name}", "Where results, figures and checkpoints go.")
-  enable_sinks, config_of_flags = sinks_flag(), configs.flags(default)
-
-  def main() -> None:
-    config = config_of_flags()
-    enable_sinks()
-    devices.initialize_distributed()
-    with holding(Path(output_dir.value)):
-      run(config, Path(output_dir.value))
-
-  configs.run_main(main)

@@ -15,24 +15,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from experiments import binary
+from experiments.experiment import Experiment, Tables, main
 from loopjax import plotting, results, statistics
 from loopjax.analysis import repetition, temporal_errors
 from loopjax.analysis.repetition import ROLLOUTS
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.label_noise import LabelNoise
 from loopjax.runtime import config as configs
-from loopjax.runtime import devices
+from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
-from loopjax.star_graph import students
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain
 from loopjax.training.step import Training
 
 NAME = "correlation_map"
@@ -124,7 +124,8 @@ class CorrelationMap:
     graphs_fixed: false: graphs in the prompt; true: one graph for all examples, in training and evaluation.
     taken: shares of the base's schedule after which it is read; the last is 1.
     temperatures: of the rollouts; figures show the first, 0.
-    num_seeds: students per cell, seeds 0, 1, ...
+    num_seeds: students per cell.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks.
     walks_per_graph: rollouts of each graph at each temperature, and teacher walks on it.
   """
@@ -144,6 +145,7 @@ class CorrelationMap:
   taken: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5, 0.75, 1.0)
   temperatures: tuple[float, ...] = (0.0, 1.0)
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 128
   walks_per_graph: int = 4
 
@@ -152,6 +154,7 @@ class CorrelationMap:
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
     require_temperatures(self.temperatures)
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.temperatures[0] == 0, "temperatures", self.temperatures, "0, then others")
     for factor in FACTORS:
       values, own = getattr(self, factor.values), _value(self.base(), factor)
@@ -169,14 +172,6 @@ class CorrelationMap:
         yield factor, value, configs.replace(self.base(), {factor.field: value})
 
 
-QUICK = CorrelationMap(  # minutes on two cores
-  task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
-  training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3), positions=("rotary", "none"), encodings=(),
-  depths=(1, 2), widths=(), lengths=(), matmul_dtypes=(), learning_rates=(), noises=(0.0, 0.2), taken=(0.25, 0.5, 1.0),
-  num_graphs=64, walks_per_graph=2,
-)  # fmt: skip
-
-
 def _text(factor: Factor, value: Any) -> str:
   """A value as figures and tables name it."""
   if factor.field == "task.graph_fixed":
@@ -192,44 +187,38 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
   return {cell: found[cell] for cell in sorted(found, key=lambda cell: cell.taken)}
 
 
-def _named(name: str, compute: Callable[[], pd.DataFrame]) -> dict[str, pd.DataFrame]:
-  return {name: compute()}
-
-
-def _run_cell(config: CorrelationMap, cell: Cell, folder: Path, description: str) -> pd.DataFrame:
-  """Trains the cell's students as far as it says and measures them: a row per seed and group of walks."""
-  mesh = devices.device_mesh()
-  group = students.train_students(
-    [cell.task], cell.model, cell.training, range(config.num_seeds), mesh, objectives=[LabelNoise(cell.noise)],
-    until=cell.steps, folder=folder, description=description,
+def _measure_cell(config: CorrelationMap, cell: Cell, student: str, result: str, obtain: Obtain) -> Tables:
+  """Trains the cell's students as far as it says and measures them: the table `result`, a row per seed and group of
+  walks."""
+  group = obtain(
+    f"{NAME}/{student}", [cell.task], cell.model, cell.training, seeds.block(config.first_seed, config.num_seeds),
+    objectives=[LabelNoise(cell.noise)], until=cell.steps,
   )  # fmt: skip
   frame = repetition.evaluate_repetition(
-    group, mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
     walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
   ).summary  # fmt: skip
   for pairs in list(PAIRS)[1:]:
     frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame["chance"]
-  return group.label(frame, {})
+  return {result: group.label(frame, {})}
 
 
-def compute(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
-  """One row per factor, value, seed and group of walks; the base's rows are there once per factor.
+def measure(config: CorrelationMap, obtain: Obtain) -> Tables:
+  """The table: a row per factor, value, seed and group of walks; the base's rows are there once per factor.
 
   Each cell is a result of its own, `correlation_map/<name>`, from which it is read if it is there. Its students are its
-  own: they may be read on their way.
+  own: they may be read on their way, and later readings leave no earlier checkpoint.
   """
   named, frames = names(config), {}
-  for number, (cell, name) in enumerate(named.items(), start=1):
+  for cell, name in named.items():
     student, result = named[dataclasses.replace(cell, taken=1.0)], f"{NAME}/{name}"
-    folder = output_dir / "checkpoints" / NAME / student
-    run_cell = functools.partial(_run_cell, config, cell, folder, f"cell {number} of {len(named)}, {name}")
-    tables = results.compute_once(output_dir, result, cell, functools.partial(_named, result, run_cell))
-    frames[cell] = tables[result]
+    measure_cell = functools.partial(_measure_cell, config, cell, student, result, obtain)
+    frames[cell] = obtain.once(result, cell, measure_cell)[result]
   rows = [
     frames[cell].assign(factor=factor.name, value=_text(factor, value), is_base=cell == config.base(), step=cell.steps)
     for factor, value, cell in config.cells()
   ]
-  return pd.concat(rows, ignore_index=True)
+  return {NAME: pd.concat(rows, ignore_index=True)}
 
 
 def _of_pairs(measure: str) -> dict[str, str]:
@@ -249,7 +238,7 @@ def _by_step(greedy: pd.DataFrame) -> pd.DataFrame:
   )
 
 
-def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
+def _save_figures(frame: pd.DataFrame, folder: Path) -> None:
   """Greedy walks: by factor, and by training step."""
   greedy = frame[(frame["walks"] == ROLLOUTS) & (frame["temperature"] == 0)]
   columns = [
@@ -260,9 +249,9 @@ def _save_figures(frame: pd.DataFrame, output_dir: Path) -> None:
   ]
   by_factor = greedy[greedy["factor"] != STEP]
   if len(by_factor):
-    plotting.save(plotting.factor_chart(by_factor, columns), output_dir / "figures" / NAME)
+    plotting.save(plotting.factor_chart(by_factor, columns), folder / NAME)
   if (greedy["factor"] == STEP).any():
-    plotting.save(plotting.pairs_by_step(_by_step(greedy)), output_dir / "figures" / f"{NAME}_by_step")
+    plotting.save(plotting.pairs_by_step(_by_step(greedy)), folder / f"{NAME}_by_step")
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -272,13 +261,33 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(rollouts, ["factor", "value", "temperature"], columns).to_string()
 
 
-def run(config: CorrelationMap, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  frame = results.compute_once(output_dir, NAME, config, lambda: {NAME: compute(config, output_dir)})[NAME]
-  _save_figures(frame, output_dir)
-  print(table(frame))
-  return frame
+def show(config: CorrelationMap, tables: Tables, figures: Path) -> None:
+  """Figures and the table."""
+  del config
+  _save_figures(tables[NAME], figures)
+  print(table(tables[NAME]))
 
+
+PRESETS = {
+  "quick": CorrelationMap(
+    task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+    training=Training(num_steps=400, rows_per_step=16, learning_rate=3e-3),
+    positions=("rotary", "none"),
+    depths=(1, 2),
+    noises=(0.0, 0.2),
+    taken=(0.25, 0.5, 1.0),
+    encodings=(),
+    widths=(),
+    lengths=(),
+    matmul_dtypes=(),
+    learning_rates=(),
+    num_graphs=64,
+    walks_per_graph=2,
+  ),  # fmt: skip
+  "standard": CorrelationMap(),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show)
 
 if __name__ == "__main__":
-  binary.run_experiment(NAME, CorrelationMap(), run)
+  main(EXPERIMENT)

@@ -16,22 +16,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import binary, exact, presets
-from loopjax import plotting, results, statistics
+from experiments import exact, risk_aversion
+from experiments.experiment import Experiment, Tables, main
+from experiments.sizes import small_student
+from loopjax import plotting, statistics
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
-from loopjax.runtime import devices, seeds
+from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph import evaluation
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain, Trainer
+from loopjax.star_graph.sharing import Obtain
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
 NAME = "exploration_curriculum"
 SCRATCH, GOAL_FIRST = "from scratch", "goal first"
 MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
+
+
+_STANDARD = risk_aversion.PRESETS["standard"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +53,9 @@ class ExplorationCurriculum:
     num_graphs: graphs that each student walks, once per temperature.
   """
 
-  task: StarGraph = presets.PRESETS["standard"].risk_aversion.easy
-  model: Transformer = presets.PRESETS["standard"].risk_aversion.model
-  training: Training = presets.PRESETS["standard"].risk_aversion.training
+  task: StarGraph = _STANDARD.easy
+  model: Transformer = _STANDARD.model
+  training: Training = _STANDARD.training
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
   first_seed: int = 0
@@ -99,18 +104,28 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "temperature"], MEASURES).to_string()
 
 
-def run(config: ExplorationCurriculum, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
-  tables = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
+def show(config: ExplorationCurriculum, tables: Tables, figures: Path) -> None:
+  """Walks against temperature, training curves, the table."""
   frame = tables[NAME]
   beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)
-  figure = plotting.against_temperature(frame, MEASURES, theory=beside)
-  plotting.save(figure, output_dir / "figures" / NAME)
-  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
+  plotting.save(plotting.against_temperature(frame, MEASURES, theory=beside), figures / NAME)
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), figures / f"{NAME}_loss")
   print(table(frame))
-  return frame
 
+
+PRESETS = {
+  "quick": ExplorationCurriculum(
+    task=StarGraph(num_chains=4, chain_length=1, max_steps=32, explore_prob=0.5),
+    model=small_student(1),
+    training=Training(num_steps=500, rows_per_step=16, learning_rate=8e-3),
+    temperatures=(0.0, 1.0),
+    num_seeds=2,
+    num_graphs=64,
+  ),
+  "standard": ExplorationCurriculum(),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show)
 
 if __name__ == "__main__":
-  binary.run_experiment(NAME, ExplorationCurriculum(), run)
+  main(EXPERIMENT)

@@ -9,26 +9,21 @@ their own for each drawing, so that intervals tell of drawings too.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 
-from experiments import binary, temporal_errors
+from experiments import temporal_errors
+from experiments.experiment import Experiment, Tables, main
 from experiments.temporal_errors import COLUMNS, TemporalErrors
 from loopjax import statistics
 from loopjax.claims import Claim
-from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.training.step import Training
 
 NAME = "fixed_graph"
 BASE = "one graph for all examples"
-DEFAULT = TemporalErrors(
-  task=StarGraph(chain_length=3, max_steps=128, reset_prob=0.0, explore_prob=1.0, graph_fixed=True),
-  drawings=(0, 1, 2, 3),
-  training=Training(num_steps=2_000, rows_per_step=16),
-  num_seeds=4,
-)
 
 
 def requests(config: TemporalErrors) -> list[Request]:
@@ -48,11 +43,10 @@ def table_over_drawings(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(means, keys, COLUMNS).to_string()
 
 
-def run(config: TemporalErrors, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed tables, over students and over drawings."""
-  frame = temporal_errors.run(config, output_dir, NAME)
-  print("\nover drawings", table_over_drawings(frame), sep="\n")
-  return frame
+def show(config: TemporalErrors, tables: Tables, figures: Path) -> None:
+  """As that of `temporal_errors`; the table over drawings too."""
+  temporal_errors.show(config, tables, figures)
+  print("\nover drawings", table_over_drawings(tables[NAME]), sep="\n")
 
 
 def claims(config: TemporalErrors) -> list[Claim]:
@@ -60,5 +54,30 @@ def claims(config: TemporalErrors) -> list[Claim]:
   return temporal_errors.claims(config, NAME, BASE)
 
 
+PRESETS = {
+  "quick": dataclasses.replace(
+    temporal_errors.PRESETS["quick"],
+    task=dataclasses.replace(temporal_errors.PRESETS["quick"].task, graph_fixed=True),
+    drawings=(0,),
+    training=Training(num_steps=400, rows_per_step=16, learning_rate=8e-3),
+  ),
+  "standard": dataclasses.replace(
+    temporal_errors.PRESETS["standard"],
+    task=dataclasses.replace(temporal_errors.NO_HARDNESS, max_steps=128, graph_fixed=True),
+    visited_margins=(0.0, 0.05, 0.1),
+    drawings=(0, 1, 2, 3),
+    training=Training(num_steps=2_000, rows_per_step=16, learning_rate=3e-3),
+    num_seeds=4,
+  ),
+  "paper": dataclasses.replace(
+    temporal_errors.PRESETS["paper"],
+    task=dataclasses.replace(temporal_errors.PRESETS["paper"].task, graph_fixed=True),
+    drawings=(0, 1),
+    num_seeds=3,
+  ),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show, requests, claims)
+
 if __name__ == "__main__":
-  binary.run_experiment(NAME, DEFAULT, run)
+  main(EXPERIMENT)

@@ -23,10 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from experiments import binary, exact
+from experiments import confidence, exact
+from experiments.experiment import Experiment, Tables, main
 from experiments.fit import FREE, LEGAL, fit_for
 from experiments.risk_aversion import evaluate_walks
-from loopjax import plotting, results, statistics
+from experiments.sizes import COLD_TO_WARM, PAPER_STUDENT, PAPER_TRAINING, small_student
+from loopjax import plotting, statistics
 from loopjax.analysis import loop_confidence, root_distribution
 from loopjax.claim_measures import ratio_measure, seed_values
 from loopjax.claims import Claim, Fitness, halfway
@@ -39,7 +41,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import injected_positions, row_length, task_state
 from loopjax.star_graph.rollouts import sample_problems
-from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training, TrainState, evaluation_key
 
@@ -181,7 +183,7 @@ def requests(config: InjectedLoops) -> list[Request]:
 
 def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `injected_loops`, a row per share, seed, decoding and temperature; confidence inside loops, a row per
-  repetition too, which `experiments.confidence` reads; reset probabilities, a row per number of cycles; the history."""
+  repetition too; reset probabilities, a row per number of cycles; the history."""
   (request,) = requests(config)
   return _measure_group(config, obtain(*request), obtain)
 
@@ -194,14 +196,14 @@ def theory_rows(config: InjectedLoops) -> pd.DataFrame:
   )
 
 
-def _save_figures(config: InjectedLoops, tables: dict[str, pd.DataFrame], output_dir: Path) -> None:
+def _save_figures(config: InjectedLoops, tables: Tables, folder: Path) -> None:
   """Walks against temperature by share, free and legal; reset probabilities by cycles; training curves."""
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
     rows = tables[NAME][tables[NAME]["decoding"] == kind]
     figure = plotting.against_temperature(rows, MEASURES, theory=theory_rows(config))
-    plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
-  plotting.save(plotting.resets_by_cycles(tables[f"{NAME}_resets"]), output_dir / "figures" / f"{NAME}_resets")
-  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
+    plotting.save(figure, folder / f"{NAME}{suffix}")
+  plotting.save(plotting.resets_by_cycles(tables[f"{NAME}_resets"]), folder / f"{NAME}_resets")
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), folder / f"{NAME}_loss")
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -210,18 +212,17 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, keys, [*MEASURES, "loop_share", "reset_error"]).to_string()
 
 
-def computed(config: InjectedLoops, output_dir: Path) -> dict[str, pd.DataFrame]:
-  """The tables, computed once per folder."""
-  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
-  return results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))
+def show(config: InjectedLoops, tables: Tables, figures: Path) -> None:
+  """Walks, reset probabilities, training curves and confidence; the tables."""
+  _save_figures(config, tables, figures)
+  confidence.save_figures(tables[f"{NAME}_confidence"], figures)
+  by_repetition = confidence.table(tables[f"{NAME}_confidence"], config.repetitions)
+  print(table(tables[NAME]), confidence.loops_table(tables[NAME]), by_repetition, sep="\n\n")
 
 
-def run(config: InjectedLoops, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  tables = computed(config, output_dir)
-  _save_figures(config, tables, output_dir)
-  print(table(tables[NAME]))
-  return tables[NAME]
+def read(tables: Tables) -> pd.DataFrame:
+  """What the claims read: the rows of `injected_loops`, and after them those per repetition."""
+  return pd.concat([tables[NAME], tables[f"{NAME}_confidence"]], ignore_index=True)
 
 
 def learnt(share: float) -> Fitness:
@@ -240,9 +241,15 @@ def _where(condition: str, temperature: float) -> dict[str, Any]:
 def claims(config: InjectedLoops) -> list[Claim]:
   """What is asserted of this experiment: the published statements with bounds of their own, halfway between no effect
   and the published one; and ours, whether students do what the exact loop-posterior learner does."""
-  return [
-    claim for share in config.shares[1:] for temperature in WARM for claim in _claims_at(config, share, temperature)
-  ]
+  injected = config.shares[1:]
+  at_temperatures = [claim for share in injected for t in WARM for claim in _claims_at(config, share, t)]
+  return at_temperatures + [_growth_claim(config, share) for share in injected]
+
+
+def _growth_claim(config: InjectedLoops, share: float) -> Claim:
+  cycles = max(config.repetitions) - 1  # before the last repetition; s at index 0 is given, so each ends with an s
+  resets = exact_resets(config.tasks()[share], np.array([0, cycles]))
+  return confidence.growth_claim(share, condition_name(share), resets, learnt(share))
 
 
 def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[Claim]:
@@ -286,5 +293,43 @@ def _claims_at(config: InjectedLoops, share: float, temperature: float) -> list[
   ]  # fmt: skip
 
 
+PRESETS = {
+  "quick": InjectedLoops(
+    task=StarGraph(num_chains=4, chain_length=1, max_steps=32, explore_prob=0.5, goal_hidden=True),
+    shares=(0.0, 0.1),
+    model=small_student(2),
+    training=Training(num_steps=800, rows_per_step=16, learning_rate=5e-3),
+    num_seeds=6,
+    temperatures=(0.0, 0.4, 1.0),
+    num_graphs=128,
+    num_cycles=12,
+    repetitions=(1, 2, 5, 10),
+  ),
+  "standard": InjectedLoops(
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=128, explore_prob=0.5),
+    shares=(0.0, 1e-3, 1e-2),
+    model=small_student(2),
+    training=Training(num_steps=20_000, rows_per_step=16, learning_rate=3e-3),
+    num_seeds=16,
+    temperatures=COLD_TO_WARM,
+    num_graphs=256,
+    num_cycles=20,
+    repetitions=(1, 2, 5, 10),
+  ),
+  "paper": InjectedLoops(
+    task=StarGraph(num_chains=5, chain_length=3, max_steps=128, explore_prob=0.5),
+    shares=(0.0, 1e-3),
+    model=PAPER_STUDENT,
+    training=PAPER_TRAINING,
+    num_seeds=6,
+    temperatures=COLD_TO_WARM,
+    num_graphs=1_024,
+    num_cycles=20,
+    repetitions=(1, 2, 5, 10),
+  ),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show, requests, claims, read)
+
 if __name__ == "__main__":
-  binary.run_experiment(NAME, InjectedLoops(), run)
+  main(EXPERIMENT)

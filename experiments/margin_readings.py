@@ -18,17 +18,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments import binary, exact, published
-from loopjax import plotting, results, statistics
+from experiments import exact, published
+from experiments.experiment import Experiment, Tables, main
+from loopjax import plotting, statistics
 from loopjax.analysis import repetition, temporal_errors
 from loopjax.analysis.repetition import ROLLOUTS
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.margin_loss import MarginLoss
-from loopjax.runtime import devices
+from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain, Trainer
+from loopjax.star_graph.sharing import Obtain
 from loopjax.training.step import Training
 
 NAME = "margin_readings"
@@ -49,7 +50,8 @@ class MarginReadings:
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
-    num_seeds: students per condition, seeds 0, 1, ...
+    num_seeds: students per condition.
+    first_seed: their first seed; a block of seeds has the rows that it has in a larger run.
     num_graphs: graphs that each student walks.
     walks_per_graph: rollouts of each graph at each temperature, and teacher walks on it.
   """
@@ -63,6 +65,7 @@ class MarginReadings:
   training: Training = Training(num_steps=2_000, rows_per_step=16, learning_rate=3e-3)
   temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
   num_seeds: int = 4
+  first_seed: int = 0
   num_graphs: int = 128
   walks_per_graph: int = 4
 
@@ -75,6 +78,7 @@ class MarginReadings:
       require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), f"0: set {name}s")
     require(self.loss_margin > 0, "loss_margin", self.loss_margin, "above 0")
     require_temperatures(self.temperatures)
+    seeds.block(self.first_seed, self.num_seeds)
     for name, least in (("num_seeds", 1), ("num_graphs", 2), ("walks_per_graph", 2)):
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
     row_length(self.task, self.training)
@@ -110,20 +114,13 @@ class Condition(NamedTuple):
     return self.strength if self.reading == LOSS else 0.0
 
 
-QUICK = MarginReadings(  # minutes on two cores
-  task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
-  visited_margins=(0.1,), goal_margins=(0.1,), loss_weights=(0.3,), model=Transformer(num_layers=2, width=64),
-  training=Training(num_steps=800, rows_per_step=16, learning_rate=3e-3), temperatures=(0.0, 0.5, 1.0), num_graphs=64,
-  walks_per_graph=2,
-)  # fmt: skip
-
-
 def measure(config: MarginReadings, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `margin_readings`, a row per condition, seed and group of walks (rollouts at a temperature, or the
   teacher's walks); and the history of training."""
   conditions = config.conditions()
   group = obtain(
-    NAME, [condition.task for condition in conditions], config.model, config.training, range(config.num_seeds),
+    NAME, [condition.task for condition in conditions], config.model, config.training,
+    seeds.block(config.first_seed, config.num_seeds),
     objectives=[MarginLoss(condition.loss_weight, config.loss_margin) for condition in conditions],
   )  # fmt: skip
   summary = repetition.evaluate_repetition(
@@ -162,12 +159,12 @@ def _published(config: MarginReadings) -> pd.DataFrame:
   return pd.concat([points.head(0).assign(condition="", persistence=np.nan), *shown], ignore_index=True)
 
 
-def _save_figure(config: MarginReadings, frame: pd.DataFrame, output_dir: Path) -> None:
+def _save_figure(config: MarginReadings, frame: pd.DataFrame, folder: Path) -> None:
   rollouts = frame[frame["walks"] == ROLLOUTS]
   tasks = {condition.name: condition.task for condition in config.conditions()}
   theory = exact.teacher_rows(tasks, config.temperatures, persistence=True)
   figure = plotting.temperature_grid(rollouts, MEASURES, _columns(config), theory=theory, published=_published(config))
-  plotting.save(figure, output_dir / "figures" / NAME)
+  plotting.save(figure, folder / NAME)
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -176,14 +173,28 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "walks", "temperature"], columns).to_string()
 
 
-def run(config: MarginReadings, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figure and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
-  frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
-  _save_figure(config, frame, output_dir)
-  print(table(frame))
-  return frame
+def show(config: MarginReadings, tables: Tables, figures: Path) -> None:
+  """The figure and the table."""
+  _save_figure(config, tables[NAME], figures)
+  print(table(tables[NAME]))
 
+
+PRESETS = {
+  "quick": MarginReadings(
+    task=StarGraph(num_chains=4, chain_length=2, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.1,),
+    goal_margins=(0.1,),
+    loss_weights=(0.3,),
+    model=Transformer(num_layers=2, width=64),
+    training=Training(num_steps=800, rows_per_step=16, learning_rate=3e-3),
+    temperatures=(0.0, 0.5, 1.0),
+    num_graphs=64,
+    walks_per_graph=2,
+  ),  # fmt: skip
+  "standard": MarginReadings(),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show)
 
 if __name__ == "__main__":
-  binary.run_experiment(NAME, MarginReadings(), run)
+  main(EXPERIMENT)

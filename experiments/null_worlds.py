@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ import pandas as pd
 import tqdm
 from absl import flags
 
-from experiments import presets, reproduce
+from experiments import registry
+from experiments.experiment import PRESETS, Experiment
 from loopjax import claim_measures, claims, statistics
 from loopjax.claims import Claim
 from loopjax.runtime import compilation_cache, devices, files
@@ -32,10 +32,7 @@ from loopjax.star_graph.null_worlds import WORLDS, Pretender
 
 MOST_HOLDS = 0.025  # of the replications, by chance
 LEVEL = 0.05  # of the tests, over all cells together
-SEEDS_AT_ONCE = 600  # their walks fit into memory
-TOGETHER = (
-  ("risk_aversion",), ("proposition_one",), ("temporal_errors",), ("fixed_graph",), ("injected_loops", "confidence"),
-)  # experiments that ask for the same students; the last one's table has what all of them read  # fmt: skip
+SEEDS_AT_ONCE = {"laws": 600, "networks": 60}  # their walks, and a network's keys and values, fit into memory
 WITHOUT_LOOPS = {"loop posterior, traced": "exact teacher", "loop posterior, untraced": "memoryless"}
 COLUMNS = ["claim", "world", "must_not_hold", "replications", "share_holds", "is_wrong"]
 
@@ -46,7 +43,7 @@ def replicated(config: Any, first: int, count: int) -> Any:
   return dataclasses.replace(config, first_seed=config.first_seed + first * size, num_seeds=count * size)
 
 
-def replication_seeds(experiment: ModuleType, config: Any, count: int) -> np.ndarray:
+def replication_seeds(experiment: Experiment, config: Any, count: int) -> np.ndarray:
   """The seeds of each replication, [replications, S]: from every group of students its share."""
   groups = {tuple(request.seed_numbers) for request in experiment.requests(config)}
   largest = max(map(len, groups))  # fewer are those of conditions too small for a verdict
@@ -64,20 +61,20 @@ def holds(claim: Claim, frame: pd.DataFrame, seed_numbers: np.ndarray) -> np.nda
   return np.asarray(interval.low > claim.bound if claim.direction == "above" else interval.high < claim.bound)
 
 
-def _chunks(config: Any, replications: int) -> list[tuple[int, int]]:
+def _chunks(config: Any, world: str, replications: int) -> list[tuple[int, int]]:
   """First replication and number of replications of each part that is run at once."""
-  at_once = max(1, SEEDS_AT_ONCE // config.num_seeds)
+  at_once = max(1, SEEDS_AT_ONCE["networks" if WORLDS[world] is None else "laws"] // config.num_seeds)
   return [(first, min(at_once, replications - first)) for first in range(0, replications, at_once)]
 
 
 def run_cells(
-  experiment: ModuleType, registered: list[Claim], config: Any, world: str, replications: int, bar: tqdm.tqdm
+  experiment: Experiment, registered: list[Claim], config: Any, world: str, replications: int, bar: tqdm.tqdm
 ) -> pd.DataFrame:
   """One experiment in one world: a row per claim."""
   obtain, held = Pretender(world, devices.device_mesh()), []
-  for first, count in _chunks(config, replications):
+  for first, count in _chunks(config, world, replications):
     part = replicated(config, first, count)
-    frame = experiment.measure(part, obtain)[experiment.NAME]
+    frame = experiment.rows(experiment.measure(part, obtain))
     numbers = replication_seeds(experiment, part, count)
     held.append([holds(claim, frame, numbers) for claim in registered])
     bar.update(count)
@@ -93,7 +90,7 @@ def _rows(registered: list[Claim], world: str, replications: int, shares: np.nda
   })  # fmt: skip
 
 
-def _same_law(cells: pd.DataFrame, registered: list[Claim], experiment: ModuleType, config: Any, world: str) -> Any:
+def _same_law(cells: pd.DataFrame, registered: list[Claim], experiment: Experiment, config: Any, world: str) -> Any:
   """The shares of another world whose students are the same here, since nothing is injected; None: there is none."""
   other = WITHOUT_LOOPS.get(world)
   is_clean = all(task.injected_share == 0 for request in experiment.requests(config) for task in request.tasks)
@@ -130,14 +127,13 @@ def run(preset: str, path: Path, replications: int, network_replications: int) -
   """All claims of a preset through all worlds; writes the table after every experiment and world, and returns it."""
   about = {"preset": preset, "replications": replications, "network_replications": network_replications}
   cells = _finished(path, about)
-  todo = [(world, names) for names in TOGETHER for world in WORLDS]
+  todo = [(world, experiment) for experiment in registry.claiming(preset).values() for world in WORLDS]
   counts = {world: network_replications if law is None else replications for world, law in WORLDS.items()}
   with tqdm.tqdm(total=sum(counts[world] for world, _ in todo), unit=" replications") as bar:
-    for world, names in todo:
-      experiment, config = reproduce.EXPERIMENTS[names[-1]], getattr(presets.PRESETS[preset], names[-1])
-      everything = [claim for name in names for claim in reproduce.EXPERIMENTS[name].claims(config)]
-      registered = [claim for claim in everything if preset in claim.presets]
-      bar.set_postfix_str(f"{names[-1]}, {world}")
+    for world, experiment in todo:
+      config = experiment.at(preset)
+      registered = [claim for claim in experiment.claims(config) if preset in claim.presets]
+      bar.set_postfix_str(f"{experiment.name}, {world}")
       if {(claim.name, world) for claim in registered} <= set(zip(cells["claim"], cells["world"], strict=True)):
         bar.update(counts[world])
         continue
@@ -172,7 +168,7 @@ if __name__ == "__main__":
   devices.use_all_cores()
   devices.expect_long_runs()
   compilation_cache.enable()
-  _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
+  _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "Sizes of the experiments.")
   _OUTPUT = flags.DEFINE_string("output", "null_worlds.csv", "The CSV file.")
   _REPLICATIONS = flags.DEFINE_integer("replications", 2_000, "Of the worlds that are laws.", lower_bound=1)
   _NETWORK_REPLICATIONS = flags.DEFINE_integer("network_replications", 100, "Of untrained networks.", lower_bound=1)

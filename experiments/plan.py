@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import pandas as pd
 from jax.sharding import Mesh
 
+from experiments.experiment import Experiment
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import students, teacher
@@ -34,16 +34,17 @@ class Student(NamedTuple):
   seed: int
 
 
-def requests(experiments: Mapping[str, ModuleType], configs: Mapping[str, Any]) -> pd.DataFrame:
+def requests(pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame:
   """A row per group of students: experiment, group, seed-steps, and those of students that no earlier group has."""
   rows, known = [], set[Student]()
-  for name, experiment in experiments.items():
-    for request in experiment.requests(configs[name]):
+  for experiment, config in pairs:
+    for request in experiment.requests(config):
       asked = {
         Student(task, request.model, request.training, seed) for task in request.tasks for seed in request.seed_numbers
       }
       rows.append({
-        "experiment": name, "group": request.name, "students": len(asked), "new_students": len(asked - known),
+        "experiment": experiment.name, "group": request.name,
+        "students": len(asked), "new_students": len(asked - known),
         "seed_steps": len(asked - known) * request.training.num_steps,
         "sizes": teacher.sizes_of(request.tasks[0]), "model": request.model, "training": request.training,
       })  # fmt: skip

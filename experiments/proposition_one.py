@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 from jax.sharding import Mesh
 
-from experiments import binary
+from experiments.experiment import Experiment, Tables, main
 from experiments.fit import MOST_ABOVE, with_losses
-from loopjax import plotting, results, statistics
+from experiments.sizes import PAPER_STUDENT, small_student
+from loopjax import plotting, statistics
 from loopjax.analysis import root_distribution
 from loopjax.claim_measures import Measure
 from loopjax.claims import Claim, Fitness
@@ -34,7 +35,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import row_length
 from loopjax.star_graph.rollouts import sample_problems
-from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training, TrainState, evaluation_key
 
@@ -140,14 +141,13 @@ def table(frame: pd.DataFrame) -> str:
   return rows.to_string()
 
 
-def run(config: PropositionOne, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
-  frame = results.compute_once(output_dir, NAME, config, lambda: measure(config, trainer))[NAME]
-  plotting.save(plotting.proposition_panels(frame), output_dir / "figures" / NAME)
-  plotting.save(plotting.phase_diagram(frame), output_dir / "figures" / f"{NAME}_phase_diagram")
+def show(config: PropositionOne, tables: Tables, figures: Path) -> None:
+  """Panels against p, the phase diagram, and the table."""
+  del config
+  frame = tables[NAME]
+  plotting.save(plotting.proposition_panels(frame), figures / NAME)
+  plotting.save(plotting.phase_diagram(frame), figures / f"{NAME}_phase_diagram")
   print(table(frame))
-  return frame
 
 
 def _worst_cell(error: Callable[[pd.DataFrame], pd.Series]) -> Measure:
@@ -224,5 +224,36 @@ def claims(config: PropositionOne) -> list[Claim]:
   ]  # fmt: skip
 
 
+PRESETS = {
+  "quick": PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=16),
+    num_children=(3,),
+    cycle_probs=(0.1, 0.5),
+    model=small_student(1),
+    training=Training(num_steps=600, rows_per_step=16, learning_rate=8e-3),
+    num_visits=4,
+    num_seeds=6,
+    num_graphs=256,
+  ),
+  "standard": PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=24),
+    num_children=(2, 3, 5, 8),
+    cycle_probs=(0.1, 0.15, 0.3, 0.5),
+    model=Transformer(num_layers=1, num_heads=4, width=64),
+    training=Training(num_steps=10_000, rows_per_step=4, learning_rate=6e-3),
+    num_visits=9,
+    num_seeds=16,
+    num_graphs=1_024,
+  ),
+  "paper": PropositionOne(
+    task=StarGraph(chain_length=1, goal_hidden=True, max_steps=24),
+    model=PAPER_STUDENT,
+    training=Training(num_steps=5_000, rows_per_step=128, learning_rate=3e-4, warmup_steps=500),
+    num_seeds=6,
+  ),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show, requests, claims)
+
 if __name__ == "__main__":
-  binary.run_experiment(NAME, PropositionOne(), run)
+  main(EXPERIMENT)

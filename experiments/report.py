@@ -13,19 +13,16 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import correlation_map, exploration_curriculum, margin_readings, reproduce
+from experiments import reproduce
 from loopjax import report
 from loopjax.runtime import compilation_cache, devices
 from loopjax.runtime import config as configs
-
-OTHERS = (exploration_curriculum, margin_readings, correlation_map)
-EXPERIMENTS = reproduce.EXPERIMENTS | {module.NAME: module for module in OTHERS}
 
 
 def main() -> None:
   results_dir = Path(_RESULTS_DIR.value)
   output = Path(_OUTPUT.value or results_dir / "report.html")
-  problems = report.write(results_dir, output, reproduce.descriptions(EXPERIMENTS))
+  problems = report.write(results_dir, output, reproduce.descriptions())
   for problem in problems:
     print(f"not read: {problem}", file=sys.stderr)
   print(f"written to {output}")

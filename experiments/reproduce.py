@@ -11,72 +11,62 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 from absl import flags
 
-from experiments import (
-  binary,
-  confidence,
-  fixed_graph,
-  injected_loops,
-  plan,
-  presets,
-  proposition_one,
-  risk_aversion,
-  temporal_errors,
-)
+from experiments import binary, experiment, plan, registry
+from experiments.experiment import PRESETS, Experiment
 from loopjax import claims, report
 from loopjax.runtime import compilation_cache, devices
 from loopjax.runtime import config as configs
 
-EXPERIMENTS = {
-  "risk_aversion": risk_aversion,
-  "proposition_one": proposition_one,
-  "temporal_errors": temporal_errors,
-  "fixed_graph": fixed_graph,
-  "injected_loops": injected_loops,
-  "confidence": confidence,
-}
 
-
-def descriptions(experiments: Mapping[str, ModuleType]) -> dict[str, str]:
+def descriptions() -> dict[str, str]:
   """Experiment -> what its module says of it, for the report."""
-  return {name: module.__doc__ or "" for name, module in experiments.items()}
+  return {name: one.about for name, one in registry.EXPERIMENTS.items()}
 
 
-def settings(preset: str, num_seeds: int | None = None) -> dict[str, Any]:
-  """Experiment -> its config at the preset, with another number of seeds a condition where one is given."""
-  configs_of = {name: getattr(presets.PRESETS[preset], name) for name in EXPERIMENTS}
-  if num_seeds is None:
-    return configs_of
-  return {name: dataclasses.replace(config, num_seeds=num_seeds) for name, config in configs_of.items()}
-
-
-def run(preset: str, output_dir: Path, num_seeds: int | None = None) -> pd.DataFrame:
-  """Runs every experiment of the preset and returns the claims table, which it also writes and prints; then the report.
+def chosen(preset: str, only: Sequence[str] = (), num_seeds: int | None = None) -> list[tuple[Experiment, Any]]:
+  """The experiments that are run, with their configs.
 
   Args:
     preset: `quick`, `standard` or `paper`.
-    output_dir: where everything goes.
+    only: their names; by default all that claim something at the preset.
     num_seeds: seeds per condition instead of the preset's.
   """
+  names = list(only) or list(registry.claiming(preset))
+  for name in names:
+    configs.require(name in registry.EXPERIMENTS, "only", name, f"some of {list(registry.EXPERIMENTS)}")
+  pairs = [(registry.EXPERIMENTS[name], registry.EXPERIMENTS[name].at(preset)) for name in names]
+  if num_seeds is None:
+    return pairs
+  return [(one, dataclasses.replace(config, num_seeds=num_seeds)) for one, config in pairs]
+
+
+def run(preset: str, output_dir: Path, pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame:
+  """Runs experiments and returns the claims table, which it also writes and prints; then the report.
+
+  Args:
+    preset: the name under which claims are judged.
+    output_dir: where everything goes.
+    pairs: from `chosen`.
+  """
   verdicts = []
-  for name, config in settings(preset, num_seeds).items():
-    began, experiment = time.monotonic(), EXPERIMENTS[name]
-    print(f"\n== {name}, preset {preset}, {config.num_seeds} seeds a condition")
-    frame = experiment.run(config, output_dir)
-    verdicts.append(claims.evaluate(experiment.claims(config), frame, preset))
-    print(f"{name}: {time.monotonic() - began:.0f} s")
+  for number, (one, config) in enumerate(pairs, start=1):
+    began = time.monotonic()
+    print(f"\n== {one.name} ({number} of {len(pairs)}), preset {preset}, {config.num_seeds} seeds a condition")
+    tables = experiment.run(one, config, output_dir)
+    verdicts.append(claims.evaluate(one.claims(config), one.rows(tables), preset))
+    print(f"{one.name}: {time.monotonic() - began:.0f} s")
     table = claims.adjust_families(pd.concat(verdicts, ignore_index=True))
     claims.write_csv(table, output_dir / "claims.csv")
   print("\n== claims")
   print(table[SHOWN].to_string(index=False))
-  report.write(output_dir, output_dir / "report.html", descriptions(EXPERIMENTS))
+  report.write(output_dir, output_dir / "report.html", descriptions())
   return table
 
 
@@ -88,19 +78,20 @@ def main() -> None:
   _ENABLE_SINKS()
   devices.initialize_distributed()
   output_dir = Path(_OUTPUT_DIR.value or f"results/{_PRESET.value}")
+  pairs = chosen(_PRESET.value, _ONLY.value, _NUM_SEEDS.value)
   if _DRY_RUN.value:
-    asked = plan.requests(EXPERIMENTS, settings(_PRESET.value, _NUM_SEEDS.value))
-    print(plan.describe(asked, output_dir, devices.device_mesh()))
+    print(plan.describe(plan.requests(pairs), output_dir, devices.device_mesh()))
     return
   with binary.holding(output_dir):
-    run(_PRESET.value, output_dir, _NUM_SEEDS.value)
+    run(_PRESET.value, output_dir, pairs)
   print(f"\nwritten to {output_dir}")
 
 
 if __name__ == "__main__":
   devices.use_all_cores()
   compilation_cache.enable()
-  _PRESET = flags.DEFINE_enum("preset", "quick", list(presets.PRESETS), "Sizes of the experiments.")
+  _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "Sizes of the experiments.")
+  _ONLY = flags.DEFINE_list("only", [], "Experiments to run, with commas; all that claim something by default.")
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where everything goes; results/<preset> by default.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds a condition instead of the preset's.", lower_bound=1)
   _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and about how long it would take.")

@@ -18,9 +18,11 @@ import jax
 import numpy as np
 import pandas as pd
 
-from experiments import binary, exact, published
+from experiments import exact, published
+from experiments.experiment import Experiment, Tables, main
 from experiments.fit import FREE, LEGAL, fit_for, with_losses
-from loopjax import plotting, results, statistics
+from experiments.sizes import COLD_TO_WARM, PAPER_STUDENT, PAPER_TRAINING, small_student
+from loopjax import plotting, statistics
 from loopjax.claim_measures import ratio_measure, value_measure, worst_measure
 from loopjax.claims import Claim, halfway
 from loopjax.generation.settings import at_temperatures
@@ -32,7 +34,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import position_histogram, row_length, task_state
 from loopjax.star_graph.rollouts import LegalMoves
-from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
@@ -205,20 +207,16 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, keys, [*MEASURES, "length_ratio", "loss_above_memoryless"]).to_string()
 
 
-def run(config: RiskAversion, output_dir: Path) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  tables = results.compute_once(
-    output_dir, NAME, config, lambda: measure(config, Trainer(output_dir / "checkpoints", devices.device_mesh()))
-  )
+def show(config: RiskAversion, tables: Tables, figures: Path) -> None:
+  """Walks against temperature, free and legal; training curves; the table."""
   frame = tables[NAME]
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
     rows = frame[frame["decoding"] == kind]
     shown = _published(rows) if kind == FREE else None
     figure = plotting.against_temperature(rows, MEASURES, theory=_theory_rows(config), published=shown)
-    plotting.save(figure, output_dir / "figures" / f"{NAME}{suffix}")
-  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), output_dir / "figures" / f"{NAME}_loss")
+    plotting.save(figure, figures / f"{NAME}{suffix}")
+  plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), figures / f"{NAME}_loss")
   print(table(frame))
-  return frame
 
 
 def _published(frame: pd.DataFrame) -> pd.DataFrame:
@@ -308,5 +306,41 @@ def _memoryless(task: StarGraph, temperature: float) -> theory.WalkStatistics:
   return theory.memoryless_statistics(task, temperature=temperature)
 
 
+_GOAL_HIDDEN = StarGraph(num_chains=4, chain_length=2, max_steps=32, explore_prob=0.5, goal_hidden=True)
+
+PRESETS = {
+  "quick": RiskAversion(  # the hard task does not tell the goal: it stays hard however long a student trains
+    easy=StarGraph(num_chains=4, chain_length=1, max_steps=32, explore_prob=0.5),
+    hard=_GOAL_HIDDEN,
+    model=small_student(1),
+    training=Training(num_steps=1_000, rows_per_step=16, learning_rate=8e-3),
+    temperatures=(0.0, 0.4, 1.0),
+    num_seeds=6,
+    num_graphs=128,
+  ),
+  "standard": RiskAversion(
+    easy=StarGraph(num_chains=5, chain_length=3, max_steps=64, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, max_steps=64, explore_prob=0.5),
+    model=small_student(4),
+    training=Training(num_steps=4_500, rows_per_step=16, learning_rate=3e-3),
+    hard_steps=12_000,
+    easy_goal_first=True,
+    temperatures=COLD_TO_WARM,
+    num_seeds=16,
+    num_graphs=256,
+  ),
+  "paper": RiskAversion(
+    easy=StarGraph(num_chains=5, chain_length=3, max_steps=128, explore_prob=0.5),
+    hard=StarGraph(num_chains=5, chain_length=5, max_steps=128, explore_prob=0.5),
+    model=PAPER_STUDENT,
+    training=PAPER_TRAINING,
+    temperatures=COLD_TO_WARM,
+    num_seeds=6,
+    num_graphs=1_024,
+  ),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show, requests, claims)
+
 if __name__ == "__main__":
-  binary.run_experiment(NAME, RiskAversion(), run)
+  main(EXPERIMENT)

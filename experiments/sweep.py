@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,53 +19,24 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments import (
-  binary,
-  exploration_curriculum,
-  injected_loops,
-  presets,
-  proposition_one,
-  risk_aversion,
-  temporal_errors,
-)
+from experiments import binary, registry
+from experiments.experiment import PRESETS, Experiment
 from loopjax.runtime import compilation_cache, devices, files
 from loopjax.runtime import config as configs
 from loopjax.runtime.config import require
 from loopjax.star_graph.sharing import Trainer
 from loopjax.sweep import launch, ray_launcher, store, tables, units
 from loopjax.sweep.launch import Outcome, State
-from loopjax.sweep.store import Compute
 from loopjax.sweep.units import Unit
 
 
-def compute(experiment: types.ModuleType, config: Any, folder: Path) -> pd.DataFrame:
+def compute(experiment: Experiment, config: Any, folder: Path) -> pd.DataFrame:
   """The main table of an experiment; its students and further tables are left in `folder`."""
-  frames = experiment.measure(config, Trainer(folder / "checkpoints", devices.device_mesh()))
+  frames = experiment.measure(config, Trainer(folder, devices.device_mesh()))
   for name, frame in frames.items():
-    if name != experiment.NAME:
+    if name != experiment.name:
       files.write_parquet(frame, folder / "results" / f"{name}.parquet")
-  return frames[experiment.NAME]
-
-
-EXPERIMENTS: dict[str, tuple[Any, Compute]] = {
-  module.NAME: (config, functools.partial(compute, module))
-  for module, config in (
-    (risk_aversion, risk_aversion.RiskAversion),
-    (proposition_one, proposition_one.PropositionOne),
-    (temporal_errors, temporal_errors.TemporalErrors),
-    (injected_loops, injected_loops.InjectedLoops),
-    (exploration_curriculum, exploration_curriculum.ExplorationCurriculum),
-  )
-}
-
-
-def base_config(experiment: str, preset: str | None) -> Any:
-  """The experiment's config at the preset, or its defaults."""
-  if preset is None:
-    return EXPERIMENTS[experiment][0]()
-  of_presets = presets.PRESETS[preset]
-  require(hasattr(of_presets, experiment), "preset", preset, f"left out: {experiment} is in no preset")
-  return getattr(of_presets, experiment)
+  return frames[experiment.name]
 
 
 def plan(folder: Path, todo: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) -> str:
@@ -102,7 +72,8 @@ def _row(folder: Path, unit: Unit, grid: Mapping[str, Sequence[Any]]) -> dict[st
 
 
 def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:
-  of_unit, keep_work = EXPERIMENTS[_EXPERIMENT.value][1], _KEEP_CHECKPOINTS.value
+  of_unit = functools.partial(compute, registry.EXPERIMENTS[_EXPERIMENT.value])
+  keep_work = _KEEP_CHECKPOINTS.value
   if _LAUNCHER.value == "here":
     return launch.run_here(folder, todo, of_unit, keep_work=keep_work)
   return ray_launcher.run_on_ray(
@@ -134,7 +105,7 @@ def _run(folder: Path, ours: Sequence[Unit], grid: Mapping[str, Sequence[Any]]) 
 
 def main() -> None:
   folder, grid = Path(_OUTPUT_DIR.value), units.parse_grid(_GRID.value)
-  base = base_config(_EXPERIMENT.value, _PRESET.value)
+  base = registry.EXPERIMENTS[_EXPERIMENT.value].at(_PRESET.value)
   num_seeds = base.num_seeds if _NUM_SEEDS.value is None else _NUM_SEEDS.value
   everything = units.make_units(
     _EXPERIMENT.value, base, grid, first_seed=_FIRST_SEED.value, num_seeds=num_seeds,
@@ -152,8 +123,8 @@ def main() -> None:
 if __name__ == "__main__":
   devices.use_all_cores()
   compilation_cache.enable()
-  _EXPERIMENT = flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "What is run.", required=True)
-  _PRESET = flags.DEFINE_enum("preset", None, list(presets.PRESETS), "Its settings; its defaults if left out.")
+  _EXPERIMENT = flags.DEFINE_enum("experiment", None, list(registry.EXPERIMENTS), "What is run.", required=True)
+  _PRESET = flags.DEFINE_enum("preset", "quick", list(PRESETS), "Its settings.")
   _GRID = flags.DEFINE_multi_string("grid", [], "field=value,value,... of the config; a single value sets the field.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds at each point of the grid; the config's by default.")
   _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.")

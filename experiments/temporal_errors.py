@@ -22,22 +22,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import binary, exact, published
+from experiments import exact, published
+from experiments.experiment import Experiment, Tables, main
 from experiments.fit import MOST_ABOVE, fit_for, with_losses
-from loopjax import plotting, results, statistics
+from experiments.sizes import COLD_TO_WARM, PAPER_STUDENT, PAPER_TRAINING, ROTARY, small_student
+from loopjax import plotting, statistics
 from loopjax.analysis import repetition, temporal_errors
 from loopjax.analysis.repetition import ROLLOUTS, TEACHER
 from loopjax.claim_measures import Measure, difference_measure, ratio_measure, seed_values, value_measure
 from loopjax.claims import Claim, halfway
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
-from loopjax.runtime import devices, seeds
+from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
 from loopjax.star_graph import evaluation, fitness, teacher, theory
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
 from loopjax.star_graph.rollouts import LegalMoves
-from loopjax.star_graph.sharing import Obtain, Request, Trainer
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
@@ -194,7 +196,7 @@ def _visit_panels(config: TemporalErrors, by_visit: pd.DataFrame) -> pd.DataFram
   return _panels(config, enough.rename(columns={"index": "visit"}))
 
 
-def _save_figures(config: TemporalErrors, tables: Mapping[str, pd.DataFrame], output_dir: Path, name: str) -> None:
+def _save_figures(config: TemporalErrors, tables: Tables, folder: Path, name: str) -> None:
   """Against temperature, against lag and by visit; training curves."""
   frame, by_lag = tables[name], _panels(config, tables[f"{name}_by_lag"])
   by_visit = _visit_panels(config, tables[f"{name}_by_visit"])
@@ -211,7 +213,7 @@ def _save_figures(config: TemporalErrors, tables: Mapping[str, pd.DataFrame], ou
   if len(by_visit) > 0:  # none where walks break before their second visit
     figures[f"{name}_by_visit"] = plotting.persistence_by_visit(by_visit)
   for figure_name, figure in figures.items():
-    plotting.save(figure, output_dir / "figures" / figure_name)
+    plotting.save(figure, folder / figure_name)
 
 
 COLUMNS = ["persistence", "chance", "correlation", "other_walks_correlation", *MEASURES[2:], "loss_above_teacher"]
@@ -222,13 +224,11 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "walks", "temperature"], COLUMNS).to_string()
 
 
-def run(config: TemporalErrors, output_dir: Path, name: str = NAME) -> pd.DataFrame:
-  """Results (computed once per folder), figures and printed table."""
-  trainer = Trainer(output_dir / "checkpoints", devices.device_mesh())
-  tables = results.compute_once(output_dir, name, config, lambda: measure(config, trainer, name))
-  _save_figures(config, tables, output_dir, name)
+def show(config: TemporalErrors, tables: Tables, figures: Path) -> None:
+  """Figures and the table."""
+  name = next(iter(tables))
+  _save_figures(config, tables, figures, name)
   print(table(tables[name]))
-  return tables[name]
 
 
 def _beyond_the_prompt(where: Mapping[str, Any]) -> Measure:
@@ -342,5 +342,45 @@ def _greedy_worlds(config: TemporalErrors) -> tuple[list[float], list[float]]:
   )  # fmt: skip
 
 
+NO_HARDNESS = StarGraph(num_chains=5, chain_length=3, max_steps=64, reset_prob=0.0, explore_prob=1.0)
+
+PRESETS = {
+  "quick": TemporalErrors(  # without a margin: students take longer than minutes to learn one
+    task=StarGraph(num_chains=4, chain_length=1, max_steps=24, reset_prob=0.0, explore_prob=1.0),
+    visited_margins=(0.0,),
+    model=small_student(1),
+    training=Training(num_steps=1_200, rows_per_step=16, learning_rate=8e-3),
+    temperatures=(0.0, 0.4, 1.0),
+    num_seeds=6,
+    num_graphs=64,
+    walks_per_graph=2,
+    num_lags=3,
+  ),
+  "standard": TemporalErrors(
+    task=NO_HARDNESS,
+    visited_margins=(0.0, 0.1),
+    model=ROTARY,
+    training=Training(num_steps=9_500, rows_per_step=16, learning_rate=3e-3),
+    temperatures=COLD_TO_WARM,
+    num_seeds=16,
+    num_graphs=128,
+    walks_per_graph=4,
+    num_lags=10,
+  ),
+  "paper": TemporalErrors(
+    task=dataclasses.replace(NO_HARDNESS, max_steps=128),
+    visited_margins=(0.0, 0.05, 0.1),
+    model=PAPER_STUDENT,
+    training=PAPER_TRAINING,
+    temperatures=COLD_TO_WARM,
+    num_seeds=6,
+    num_graphs=128,
+    walks_per_graph=2,
+    num_lags=10,
+  ),
+}
+
+EXPERIMENT = Experiment(NAME, __doc__, PRESETS, measure, show, requests, claims)
+
 if __name__ == "__main__":
-  binary.run_experiment(NAME, TemporalErrors(), run)
+  main(EXPERIMENT)

@@ -13,11 +13,11 @@ import pandas as pd
 import tqdm
 from absl.testing import absltest, parameterized
 
-from experiments import fixed_graph, null_worlds, presets, risk_aversion, temporal_errors
+from experiments import fixed_graph, null_worlds, proposition_one, risk_aversion, temporal_errors
+from experiments.experiment import Experiment
 from loopjax.runtime import devices
 
 REPLICATIONS = 2
-QUICK = presets.PRESETS["quick"]
 
 
 def setUpModule():
@@ -25,8 +25,9 @@ def setUpModule():
 
 
 @functools.cache
-def shares(world: str, experiment, config) -> pd.Series:
+def shares(world: str, experiment: Experiment) -> pd.Series:
   """The share of replications in which each claim of the experiment holds, by the claim's name."""
+  config = experiment.at("quick")
   registered = [claim for claim in experiment.claims(config) if "quick" in claim.presets]
   bar = tqdm.tqdm(disable=True)
   cells = null_worlds.run_cells(experiment, registered, config, world, REPLICATIONS, bar)
@@ -40,7 +41,7 @@ class WorldsTest(parameterized.TestCase):
   )  # fmt: skip
   def test_correlated_errors(self, world, persists, beyond_the_prompt):
     """A standing preference is the prompt's; only errors that a walk remembers go beyond it."""
-    held = shares(world, temporal_errors, QUICK.temporal_errors)
+    held = shares(world, temporal_errors.EXPERIMENT)
     if persists is not None:
       self.assertEqual(held["temporal_errors_persistence_over_chance"], persists)
       self.assertEqual(held["temporal_errors_error_correlation"], persists)
@@ -49,14 +50,14 @@ class WorldsTest(parameterized.TestCase):
 
   @parameterized.parameters(("memoryless", True), ("independent errors", False))
   def test_risk_aversion(self, world, is_averse):
-    held = shares(world, risk_aversion, QUICK.risk_aversion)
+    held = shares(world, risk_aversion.EXPERIMENT)
     hard = held[[name for name in held.index if name.startswith("hard")]]
     self.assertLen(hard, 6)
     np.testing.assert_array_equal(hard, is_averse)
 
   def test_a_claim_holds_in_a_replication_by_the_seeds_of_that_alone(self):
     frame = pd.DataFrame({"seed": np.arange(12), "value": [1e3] * 6 + [1e3] * 5 + [-1e3]})
-    for claim in fixed_graph.claims(QUICK.fixed_graph):
+    for claim in fixed_graph.claims(fixed_graph.PRESETS["quick"]):
       plain = dataclasses.replace(claim, measure=lambda rows: rows.set_index("seed")["value"])
       held = null_worlds.holds(plain, frame, np.arange(12).reshape(2, 6))
       np.testing.assert_array_equal(held, [True, False])  # with 6 seeds all must be on one side
@@ -75,7 +76,8 @@ class RunTest(absltest.TestCase):
 
   def test_a_run_that_was_stopped_goes_on_and_another_is_refused(self):
     path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "worlds.csv"
-    together = mock.patch.object(null_worlds, "TOGETHER", (("proposition_one",), ("fixed_graph",)))
+    two = {module.NAME: module.EXPERIMENT for module in (proposition_one, fixed_graph)}
+    together = mock.patch.object(null_worlds.registry, "EXPERIMENTS", two)
     worlds = {name: null_worlds.WORLDS[name] for name in ("exact teacher", "standing preference")}
     with together, mock.patch.object(null_worlds, "WORLDS", worlds):
       whole = null_worlds.run("quick", path, 1, 1)

@@ -12,19 +12,21 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
-from experiments import correlation_map
+from experiments import correlation_map, experiment
 from experiments.correlation_map import Cell, CorrelationMap
 from loopjax import results
 from loopjax.analysis import repetition
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.label_noise import LabelNoise
 from loopjax.runtime import config as configs
+from loopjax.runtime import devices
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.sharing import Trainer
 from loopjax.training import checkpoints
 from loopjax.training.step import Training
 
 TINY = dataclasses.replace(
-  correlation_map.QUICK,
+  correlation_map.PRESETS["quick"],
   task=StarGraph(num_chains=2, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
   model=Transformer(num_layers=1, num_heads=2, width=8), training=Training(num_steps=4, rows_per_step=2),
   taken=(0.5, 1.0), num_seeds=2, num_graphs=4,
@@ -91,18 +93,18 @@ class RunTest(absltest.TestCase):
   def test_a_run_that_was_stopped_goes_on_with_the_next_cell(self):
     order, done = list(correlation_map.names(TINY)), []
 
-    def run_cell(config, cell, folder, description):
+    def run_cell(config, cell, student, result, obtain):
       if len(done) == 2 and cell not in done[2:] and not resumed:
         raise KeyboardInterrupt
       done.append(cell)
-      return said(config, cell)
+      return {result: said(config, cell)}
 
     resumed = False
-    with mock.patch.object(correlation_map, "_run_cell", run_cell):
+    with mock.patch.object(correlation_map, "_measure_cell", run_cell):
       with self.assertRaises(KeyboardInterrupt):
-        correlation_map.run(TINY, self.folder)
+        experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)["correlation_map"]
       resumed = True
-      frame = correlation_map.run(TINY, self.folder)
+      frame = experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)["correlation_map"]
     self.assertEqual(done, order)
     self.assertLen(frame, 4 * len(list(TINY.cells())))
     self.assertFalse(frame.duplicated(["factor", "value", "seed", "temperature"]).any())
@@ -118,7 +120,8 @@ class RunTest(absltest.TestCase):
     task = dataclasses.replace(TINY.task, graph_fixed=True)
     cell = dataclasses.replace(TINY.base(), noise=0.5, taken=0.5, task=task)
     with mock.patch.object(repetition, "evaluate_repetition", wraps=repetition.evaluate_repetition) as evaluate:
-      frame = correlation_map._run_cell(TINY, cell, self.folder, "half")
+      trainer = Trainer(self.folder, devices.device_mesh())
+      frame = correlation_map._measure_cell(TINY, cell, "half", "cell", trainer)["cell"]
     (group, _), _ = evaluate.call_args
     self.assertEqual((group.tasks, group.objectives), ([task], [LabelNoise(0.5)]))
     np.testing.assert_array_equal(group.state.step[:2], 2)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from experiments import confidence, injected_loops
+from experiments import injected_loops
 from experiments.injected_loops import InjectedLoops
 from loopjax import claims
 from loopjax.models.transformer import Transformer
@@ -66,7 +66,7 @@ class WorldsTest(absltest.TestCase):
     self.assertLen(off, 6)
     self.assertGreater(off.min(), injected_loops.MOST_OFF)
     self.assertLess(injected_loops.learnt(0.0).measure(frame).max(), 1e-3)  # clean students have none to learn
-    registered = [claim for claim in injected_loops.claims(TINY) if not claim.is_published_statement]
+    registered = [claim for claim in injected_loops.claims(TINY) if claim.name.startswith("injected_returns")]
     verdicts = claims.evaluate(registered, frame, "standard")
     self.assertEqual(set(verdicts["verdict"]), {claims.UNFIT})
     self.assertTrue(verdicts["unfit_because"].str.contains("distance from the loop posterior").all())
@@ -81,7 +81,7 @@ class ExactTest(absltest.TestCase):
       self.assertAlmostEqual(float(injected_loops.exact_resets(task, np.array([cycles]))[0]), expected)
 
   def test_claims_have_names_of_their_own_and_a_null_of_no_effect(self):
-    registered = injected_loops.claims(TINY) + confidence.claims(TINY)
+    registered = injected_loops.claims(TINY)
     names = [claim.name for claim in registered]
     self.assertLen(set(names), len(names))
     self.assertEqual({claim.null for claim in registered}, {1.0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 from unittest import mock
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from experiments import margin_readings, published
+from experiments import experiment, margin_readings, published
 from experiments.margin_readings import MarginReadings
 from loopjax.analysis import repetition
 from loopjax.models.transformer import Transformer
@@ -22,7 +23,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.training.step import Training
 
 TINY = dataclasses.replace(
-  margin_readings.QUICK,
+  margin_readings.PRESETS["quick"],
   task=StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0),
   model=Transformer(num_layers=1, num_heads=2, width=8), training=Training(num_steps=3, rows_per_step=2),
   temperatures=(0.0, 1.0), num_seeds=2, num_graphs=16,
@@ -62,16 +63,17 @@ class MeasureTest(absltest.TestCase):
   def test_exact_teachers_persist_as_chance_says(self):
     """The goal's teacher repeats its top child, the others draw theirs afresh; figure and table show them."""
     config = dataclasses.replace(TINY, num_graphs=64, walks_per_graph=4)
-    with mock.patch.object(margin_readings, "Trainer", lambda _, mesh: null_worlds.Pretender("exact teacher", mesh)):
-      frame = margin_readings.run(config, self.folder)
+    ran = functools.partial(experiment.run, margin_readings.EXPERIMENT, config, self.folder)
+    with mock.patch.object(experiment, "Trainer", lambda _, mesh: null_worlds.Pretender("exact teacher", mesh)):
+      frame = ran()["margin_readings"]
     warm = frame[(frame["walks"] == repetition.ROLLOUTS) & (frame["temperature"] == 1)]
     means = warm.groupby("reading", sort=False)[["persistence", "chance", "broken"]].mean()
     np.testing.assert_array_equal(means["broken"], 0)
     np.testing.assert_allclose(means["persistence"], means["chance"], atol=0.08)
     self.assertEqual(means.loc["goal", "persistence"], 1)
     self.assertGreater((self.folder / "figures" / "margin_readings.png").stat().st_size, 2_000)
-    with mock.patch.object(margin_readings, "measure", side_effect=AssertionError("measured again")):
-      margin_readings.run(config, self.folder)
+    again = mock.Mock(side_effect=AssertionError("measured again"))
+    experiment.run(dataclasses.replace(margin_readings.EXPERIMENT, measure=again), config, self.folder)
 
 
 class ConfigTest(parameterized.TestCase):

@@ -16,14 +16,17 @@ from absl.testing import absltest, parameterized
 
 from experiments import (
   binary,
+  experiment,
+  fixed_graph,
   injected_loops,
   plan,
-  presets,
   proposition_one,
+  registry,
   reproduce,
   risk_aversion,
   temporal_errors,
 )
+from experiments.experiment import PRESETS
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import files
 from loopjax.star_graph import null_worlds
@@ -39,24 +42,25 @@ ERRORS = temporal_errors.TemporalErrors(
   task=NO_HARDNESS, visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3,
   num_graphs=8, walks_per_graph=2, num_lags=2,
 )  # fmt: skip
-TINY = presets.Preset(
-  risk_aversion=risk_aversion.RiskAversion(
-    easy=dataclasses.replace(HARD, reset_prob=0.2), hard=HARD, easy_goal_first=True,
-    model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
-  ),
-  proposition_one=proposition_one.PropositionOne(
+RISK = risk_aversion.RiskAversion(
+  easy=dataclasses.replace(HARD, reset_prob=0.2), hard=HARD, easy_goal_first=True,
+  model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
+)  # fmt: skip
+TINY = [
+  (risk_aversion.EXPERIMENT, RISK),
+  (proposition_one.EXPERIMENT, proposition_one.PropositionOne(
     task=StarGraph(num_chains=3, chain_length=1, goal_hidden=True, max_steps=8),
     num_children=(3,), cycle_probs=(0.1, 0.5), model=MODEL, training=TRAINING, num_visits=2, num_seeds=3, num_graphs=4,
-  ),
-  temporal_errors=ERRORS,
-  fixed_graph=dataclasses.replace(
+  )),
+  (temporal_errors.EXPERIMENT, ERRORS),
+  (fixed_graph.EXPERIMENT, dataclasses.replace(
     ERRORS, task=dataclasses.replace(NO_HARDNESS, graph_fixed=True), drawings=(0,), num_seeds=2
-  ),
-  injected_loops=injected_loops.InjectedLoops(
+  )),
+  (injected_loops.EXPERIMENT, injected_loops.InjectedLoops(
     task=HARD, shares=(0.0, 0.5), model=MODEL, training=TRAINING, num_seeds=3, temperatures=(0.0, 1.0), num_graphs=4,
     num_cycles=3, repetitions=(1, 2),
-  ),
-)  # fmt: skip
+  )),
+]  # fmt: skip
 
 
 FIGURES = [
@@ -64,7 +68,7 @@ FIGURES = [
   *(f"{name}{suffix}" for name in ("temporal_errors", "fixed_graph")
     for suffix in ("", "_legal", "_by_lag", "_by_visit", "_loss")),
   *(f"injected_loops{suffix}" for suffix in ("", "_legal", "_resets", "_loss")),
-  *(f"confidence_{suffix}" for suffix in ("by_repetition", "quantiles")),
+  "injected_loops_confidence", "injected_loops_confidence_quantiles",
 ]  # fmt: skip
 
 
@@ -79,21 +83,19 @@ def tearDownModule():
 class ReproduceTest(parameterized.TestCase):
   def test_everything_is_written_and_nothing_is_run_twice_or_under_another_config(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    self.enterContext(mock.patch.dict(presets.PRESETS, tiny=TINY))
-    table = reproduce.run("tiny", folder)
+    table = reproduce.run("tiny", folder, TINY)
     written = pd.read_csv(folder / "claims.csv")
     self.assertEqual(list(written["claim"]), list(table["claim"]))
     self.assertContainsSubset(reproduce.SHOWN, written.columns)
     self.assertEqual(set(written["verdict"]), {"not run"})  # the preset is in no claim's list
-    registered = [reproduce.EXPERIMENTS[name].claims(config) for name, config in reproduce.settings("tiny").items()]
-    self.assertLen(table, sum(map(len, registered)))
+    self.assertLen(table, sum(len(one.claims(config)) for one, config in TINY))
     for name in FIGURES:
       for suffix in (".png", ".svg"):
         self.assertGreater((folder / "figures" / f"{name}{suffix}").stat().st_size, 2_000, name)
 
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for name in reproduce.EXPERIMENTS:
-      self.assertIn(f'id="of-{name}"', page)
+    for one, _ in TINY:
+      self.assertIn(f'id="of-{one.name}"', page)
     self.assertNotIn("Not read", page)
     self.assertGreater(files.read_json(folder / "results" / "risk_aversion.json")["wall_seconds"], 0)
     self.check_tables(folder / "results")
@@ -101,11 +103,10 @@ class ReproduceTest(parameterized.TestCase):
     self.assertEqual(poisoned["injected_share"], 0.5)  # the clean ones are students of risk aversion
 
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
-    with mock.patch.object(risk_aversion, "measure", side_effect=AssertionError("ran again")):
-      pd.testing.assert_frame_equal(risk_aversion.run(TINY.risk_aversion, folder), walks)
-      other = dataclasses.replace(TINY.risk_aversion, num_graphs=5)
-      with self.assertRaisesRegex(ValueError, "num_graphs=4 there, 5 asked for"):
-        risk_aversion.run(other, folder)
+    once = dataclasses.replace(risk_aversion.EXPERIMENT, measure=mock.Mock(side_effect=AssertionError("ran again")))
+    pd.testing.assert_frame_equal(experiment.run(once, RISK, folder)["risk_aversion"], walks)
+    with self.assertRaisesRegex(ValueError, "num_graphs=4 there, 5 asked for"):
+      experiment.run(once, dataclasses.replace(RISK, num_graphs=5), folder)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "results" / "risk_aversion.parquet"), walks)
 
   def check_tables(self, folder: pathlib.Path) -> None:
@@ -130,24 +131,31 @@ class ReproduceTest(parameterized.TestCase):
         self.assertTrue(frame[column].dropna().between(0, 1).all(), (name, column))
 
   def test_the_plan_counts_a_student_once(self):
-    self.enterContext(mock.patch.dict(presets.PRESETS, tiny=TINY))
-    asked = plan.requests(reproduce.EXPERIMENTS, reproduce.settings("tiny")).set_index(["experiment", "group"])
+    asked = plan.requests(TINY).set_index(["experiment", "group"])
     new = asked["new_students"]
     self.assertEqual(new["injected_loops"].sum(), 3)
-    self.assertEqual(new["confidence"].sum(), 0)
     self.assertEqual(new.sum(), 4 * 3 + 2 * 3 + 2 * 3 + 2 * 2 + 3)
     np.testing.assert_array_equal(asked["seed_steps"], new * TRAINING.num_steps)
 
-  @parameterized.parameters(*presets.PRESETS)
+  @parameterized.parameters(*PRESETS)
   def test_presets_have_seeds_enough_for_verdicts(self, preset):
     fewest = 16 if preset == "standard" else 6
-    for name, config in reproduce.settings(preset).items():
-      self.assertGreaterEqual(config.num_seeds * max(1, len(getattr(config, "drawings", ()))), fewest, name)
+    for one, config in reproduce.chosen(preset):
+      self.assertGreaterEqual(config.num_seeds * max(1, len(getattr(config, "drawings", ()))), fewest, one.name)
 
-  @parameterized.parameters(*presets.PRESETS)
+  def test_only_some_experiments_and_other_seeds(self):
+    pairs = reproduce.chosen("quick", ["margin_readings", "risk_aversion"], num_seeds=2)
+    self.assertEqual([config.num_seeds for _, config in pairs], [2, 2])
+    self.assertEqual([one.name for one, _ in pairs], ["margin_readings", "risk_aversion"])
+    with self.assertRaisesRegex(ValueError, "^only='loops' .* some of "):
+      reproduce.chosen("quick", ["loops"])
+    with self.assertRaisesRegex(ValueError, "^preset='paper' .* for margin_readings$"):
+      reproduce.chosen("paper", ["margin_readings"])
+    self.assertContainsSubset([one.name for one, _ in reproduce.chosen("paper")], registry.EXPERIMENTS)
+
+  @parameterized.parameters(*PRESETS)
   def test_claims_have_names_of_their_own_and_worlds_where_they_must_not_hold(self, preset):
-    settings = reproduce.settings(preset)
-    registered = [claim for name, config in settings.items() for claim in reproduce.EXPERIMENTS[name].claims(config)]
+    registered = [claim for one, config in reproduce.chosen(preset) for claim in one.claims(config)]
     names = [claim.name for claim in registered]
     self.assertLen(set(names), len(names))
     for claim in registered:
@@ -179,7 +187,7 @@ class BadInputTest(parameterized.TestCase):
     ("experiments.injected_loops", "--config.shares=0.001", "shares=(0.001,)"),
     ("experiments.injected_loops", "--config.task.injected_kind=spiral", "task.injected_kind='spiral'"),
     ("experiments.injected_loops", "--config.task.reset_prob=0", "task.reset_prob=0.0"),
-    ("experiments.confidence", "--config.repetitions=1,65", "repetitions=(1, 65)"),
+    ("experiments.injected_loops", "--config.repetitions=1,65", "repetitions=(1, 65)"),
     ("experiments.reproduce", "--preset=huge", "huge"),
   )
   def test_one_line_and_a_non_zero_exit(self, module, flag, message):

@@ -158,7 +158,7 @@ class TrainerTest(FolderTest):
 
   def rows_trained(self, folder: str) -> int:
     """How many students a folder of its own holds."""
-    return students.load_students(self.folder / folder, devices.device_mesh()).is_finite.size
+    return students.load_students(self.folder / "checkpoints" / folder, devices.device_mesh()).is_finite.size
 
   def test_a_task_is_trained_once_for_two_groups(self):
     first = self.call("first", TASKS[:2])
@@ -177,7 +177,7 @@ class TrainerTest(FolderTest):
     np.testing.assert_array_equal(second.is_finite, [True] * 4)
 
     self.assertEqual(self.call("third", TASKS).is_finite.size, 6)  # of two folders, and nothing to train
-    self.assertFalse((self.folder / "third").exists())
+    self.assertFalse((self.folder / "checkpoints" / "third").exists())
     with mock.patch.object(runner, "_compile", side_effect=AssertionError("trained again")):
       again = self.call("second", [TASKS[2], TASKS[1]])
     for task in range(2):
@@ -195,7 +195,7 @@ class TrainerTest(FolderTest):
       self.assertEqual(self.rows_trained(name), 2)
 
   def test_a_group_that_was_stopped_goes_on_and_is_not_shared_before_its_end(self):
-    train(TASKS[:2], folder=self.folder / "first", until=1)
+    train(TASKS[:2], folder=self.folder / "checkpoints" / "first", until=1)
     self.call("second", TASKS[1:])  # before the first is complete: both of its tasks are its own
     self.assertEqual(self.rows_trained("second"), 4)
     resumed, whole = self.call("first", TASKS[:2]), train(TASKS[:2])
@@ -206,7 +206,7 @@ class TrainerTest(FolderTest):
 
   def test_a_group_stopped_beside_a_shared_task_goes_on(self):
     self.call("first", TASKS[:1])
-    train(TASKS[1:2], folder=self.folder / "second", until=2)  # what the trainer had begun of [0, 1]
+    train(TASKS[1:2], folder=self.folder / "checkpoints" / "second", until=2)  # what the trainer had begun of [0, 1]
     both = self.call("second", TASKS[:2])
     self.assertEqual(self.rows_trained("second"), 2)
     self.assertIn(2, both.history.loc[both.history["row"] >= 2, "step"].to_list())
@@ -216,7 +216,7 @@ class TrainerTest(FolderTest):
   def test_a_stopped_group_goes_on_though_another_has_trained_a_task_of_its_own_since(self):
     """What a folder has begun stays in it: else the rest of the group would find the folder of another one."""
     self.call("first", TASKS[:1])
-    train(TASKS[1:], folder=self.folder / "second", until=1)  # what the trainer had begun of [0, 1, 2]
+    train(TASKS[1:], folder=self.folder / "checkpoints" / "second", until=1)  # what the trainer had begun of [0, 1, 2]
     self.call("third", TASKS[1:2])
     resumed = self.call("second", TASKS)
     self.assertEqual(self.rows_trained("second"), 4)

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from absl.testing import absltest, parameterized
 
-from experiments import presets
+from experiments import registry, temporal_errors
 from experiments import sweep as binary
 from loopjax import results, sweep
 from loopjax.runtime import config as configs
@@ -529,28 +529,32 @@ class BinaryTest(FolderTest):
     self.assertNotIn("\n", str(raised.exception))
     self.assertEqual(binary.resources(["CPU=2", "GPU=0.5"]), {"CPU": 2, "GPU": 0.5})
 
-  def test_every_experiment_has_a_base(self):
-    for name in binary.EXPERIMENTS:
-      self.assertIsInstance(binary.base_config(name, None), binary.EXPERIMENTS[name][0])
-    self.assertEqual(binary.base_config("risk_aversion", "quick"), presets.PRESETS["quick"].risk_aversion)
-    with self.assertRaisesRegex(ValueError, "exploration_curriculum is in no preset"):
-      binary.base_config("exploration_curriculum", "quick")
+  @parameterized.parameters(*registry.EXPERIMENTS)
+  def test_every_experiment_can_be_swept_at_every_preset_that_it_has(self, name):
+    experiment = registry.EXPERIMENTS[name]
+    for preset, config in experiment.presets.items():
+      self.assertIs(experiment.at(preset), config)
+      (unit,) = units.make_units(name, config, {}, first_seed=3, num_seeds=2, seeds_per_unit=2)
+      self.assertEqual((unit.config.first_seed, unit.config.num_seeds), (3, 2))
+    if "paper" not in experiment.presets:
+      with self.assertRaisesRegex(ValueError, f"^preset='paper' .* for {name}$"):
+        experiment.at("paper")
 
   def test_an_experiments_main_table_is_the_rows_and_the_others_are_left_beside_its_students(self):
     main, beside = pd.DataFrame({"seed": [0, 1]}), pd.DataFrame({"seed": [0, 1], "step": 3})
 
     def measure(config, obtain):
-      self.assertEqual((config, obtain.folder), ("config", self.folder / "checkpoints"))
+      self.assertEqual((config, obtain.output_dir), ("config", self.folder))
       return {"toy_history": beside, "toy": main}
 
-    experiment = types.SimpleNamespace(NAME="toy", measure=measure)
+    experiment = types.SimpleNamespace(name="toy", measure=measure)
     pd.testing.assert_frame_equal(binary.compute(experiment, "config", self.folder), main)
     pd.testing.assert_frame_equal(pd.read_parquet(self.folder / "results" / "toy_history.parquet"), beside)
     self.assertFalse((self.folder / "results" / "toy.parquet").exists())
 
   def test_no_experiment_has_a_column_named_as_a_field(self):
     """Of those that tests run anyway; the others are checked when their units are read."""
-    fields = results.flatten(configs.to_json(presets.PRESETS["quick"].temporal_errors))
+    fields = results.flatten(configs.to_json(temporal_errors.PRESETS["quick"]))
     self.assertNoCommonElements(fields, ["seed", "condition", "visited_margin", "walks", "temperature"])
 
   def test_the_plan_says_what_is_done_and_what_the_rest_may_take(self):

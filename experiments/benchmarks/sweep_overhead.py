@@ -55,13 +55,13 @@ def looped(folder: Path, num_seeds: int) -> None:
   for unit in units.make_units(
     "temporal_errors", _base(), _grid(), first_seed=0, num_seeds=num_seeds, seeds_per_unit=SEEDS_PER_UNIT
   ):
-    sweep.compute(temporal_errors, unit.config, folder / unit.name)
+    sweep.compute(temporal_errors.EXPERIMENT, unit.config, folder / unit.name)
 
 
 def called(folder: Path, num_seeds: int) -> None:
   """One call for each program."""
   for number, config in enumerate(_whole_configs(num_seeds)):
-    sweep.compute(temporal_errors, config, folder / str(number))
+    sweep.compute(temporal_errors.EXPERIMENT, config, folder / str(number))
 
 
 def bare(folder: Path, num_seeds: int) -> None:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import pandas as pd
 from absl import flags
 
-from experiments import presets
+from experiments import risk_aversion
 from experiments.benchmarks.peers.worker_processes import end_with_parent
 from loopjax import plotting
 from loopjax.runtime import compilation_cache, devices, files, seeds
@@ -43,7 +43,7 @@ def measure(num_seeds: int, cache: Path, began: float) -> dict[str, float]:
     first_step: seconds from `began` to the end of the first step of all seeds; then seed_steps: per second.
   """
   compilation_cache.enable(cache)
-  settings = presets.PRESETS["quick"].risk_aversion
+  settings = risk_aversion.PRESETS["quick"]
   task, model, config = settings.easy, settings.model, settings.training
   mesh = devices.device_mesh()
   objective = teacher_forcing(task, model, config)

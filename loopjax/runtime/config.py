@@ -202,20 +202,26 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
   return leaves
 
 
-def flags(default: Config, name: str = "config") -> Callable[[], Config]:
+def flags(default: Config, name: str = "config") -> Callable[..., Config]:
   """Defines a flag for each field of a config: `--config.task.num_chains=5`, tuples as `--config.temperatures=0,1`.
 
   `--help` shows them all, each with the text that the dataclass's docstring has for the field under `Attributes:`. A
   flag given twice has its last value.
 
   Returns:
-    A function that gives the validated config once flags are parsed; it raises `ValueError` as `from_json`.
+    A function that gives the validated config once flags are parsed: what the flags that were given make of its
+    argument, a config of the same class; by default of `default`. It raises `ValueError` as `from_json`.
   """
   values = _leaves(to_json(default), "")
   parsed: dict[str, Callable[[], Any]] = {}
   for path, kind, text in _described_leaves(type(default), ""):
     parsed[path] = _define(f"{name}.{path}", kind, values[path], text)
-  return lambda: replace(default, {path: value() for path, value in parsed.items()})
+
+  def changed(base: Config = default) -> Config:
+    given = {path: value for path, value in parsed.items() if absl_flags.FLAGS[f"{name}.{path}"].present}
+    return replace(base, {path: value() for path, value in given.items()})
+
+  return changed
 
 
 def _define(flag: str, kind: Any, default: Any, text: str) -> Callable[[], Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -278,9 +278,13 @@ class Pretender:
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
   ) -> Students:  # fmt: skip
-    del name, objectives, params
+    del name, objectives, params, until
     if self.law is None:
       return untrained_students(model, tasks, config, seed_numbers, self.mesh)
     return law_students(self.law, tasks, config, seed_numbers, self.mesh)
+
+  def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    del name, config
+    return dict(compute())

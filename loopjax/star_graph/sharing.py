@@ -6,7 +6,7 @@ Shapes: S students.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ import pandas as pd
 from absl import logging
 from jax.sharding import Mesh
 
+from loopjax import results
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import seeds
 from loopjax.star_graph.graph import StarGraph
@@ -60,14 +61,17 @@ class Obtain(Protocol):
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
   ) -> Students:  # fmt: skip
     """The students of one group; `name` is that of their folder and of their progress bar. The other arguments are
     those of `train_students`."""
 
+  def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """A part of an experiment's results, `name`, which is kept where results are kept (`results.compute_once`)."""
+
 
 class Trainer:
-  """Trains groups of students, each in a subfolder of `folder`, and none twice.
+  """Trains groups of students, each in a folder of its own under `output_dir`/checkpoints, and none twice.
 
   A task whose students another group in the folder has trained to the end, with the same model, training, objective and
   seeds, is read from there. So experiments share students.
@@ -75,23 +79,30 @@ class Trainer:
 
   claims_only = False
 
-  def __init__(self, folder: str | os.PathLike[str], mesh: Mesh):
-    self.folder, self.mesh = Path(folder), mesh
+  def __init__(self, output_dir: str | os.PathLike[str], mesh: Mesh):
+    self.output_dir, self.mesh = Path(output_dir), mesh
+
+  @property
+  def folder(self) -> Path:
+    return self.output_dir / "checkpoints"
+
+  def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    return results.compute_once(self.output_dir, name, config, compute)
 
   def __call__(
     self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None,
+    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
   ) -> Students:  # fmt: skip
     objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
     wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
     own = self.folder / name
-    elsewhere = {} if params is not None else self._find(own, wanted)
+    elsewhere = {} if params is not None or until is not None else self._find(own, wanted)
     left = [i for i in range(len(tasks)) if i not in elsewhere]
     parts = {}
     if left:
       trained = train_students(
         [tasks[i] for i in left], model, config, seed_numbers, self.mesh, objectives=[objectives[i] for i in left],
-        folder=own, params=params, description=name,
+        folder=own, params=params, until=until, description=name,
       )  # fmt: skip
       if not elsewhere:
         return trained
