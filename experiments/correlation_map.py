@@ -23,8 +23,9 @@ import pandas as pd
 
 from experiments.experiment import Experiment, Tables, main
 from loopjax import plotting, results, statistics
-from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis import repetition
 from loopjax.analysis.repetition import ROLLOUTS
+from loopjax.analysis.visits import check_errors_defined
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.label_noise import LabelNoise
 from loopjax.runtime import config as configs
@@ -94,7 +95,7 @@ class Cell:
       require(getattr(self.task, name) == 0, f"task.{name}", getattr(self.task, name), "0: chance is 1/n for all pairs")
     require(self.steps >= 1, "taken", self.taken, f"one step or more of training.num_steps={self.training.num_steps}")
     row_length(self.task, self.training)
-    temporal_errors.check_errors_defined(self.task)
+    check_errors_defined(self.task)
 
   @property
   def steps(self) -> int:

@@ -17,7 +17,7 @@ from absl import flags
 from experiments import binary
 from loopjax import results
 from loopjax.claims import Claim
-from loopjax.runtime import compilation_cache, devices
+from loopjax.runtime import command_line, compilation_cache, devices
 from loopjax.runtime import config as configs
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 
@@ -85,7 +85,7 @@ def main(experiment: Experiment) -> None:
   name = experiment.name
   preset = flags.DEFINE_enum("preset", next(iter(experiment.presets)), list(experiment.presets), "Sizes to start from.")
   output_dir = flags.DEFINE_string("output_dir", f"results/{name}", "Where results, figures and checkpoints go.")
-  enable_sinks, changed = binary.sinks_flag(), configs.flags(experiment.default)
+  enable_sinks, changed = binary.sinks_flag(), command_line.flags(experiment.default)
 
   def work() -> None:
     config = changed(experiment.at(preset.value))
@@ -94,4 +94,4 @@ def main(experiment: Experiment) -> None:
     with binary.holding(Path(output_dir.value)):
       run(experiment, config, Path(output_dir.value))
 
-  configs.run_main(work)
+  command_line.run_main(work)

@@ -21,8 +21,9 @@ import pandas as pd
 from experiments import exact, published
 from experiments.experiment import Experiment, Tables, main
 from loopjax import plotting, statistics
-from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis import repetition
 from loopjax.analysis.repetition import ROLLOUTS
+from loopjax.analysis.visits import check_errors_defined
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.runtime import seeds
@@ -83,7 +84,7 @@ class MarginReadings:
       require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
     row_length(self.task, self.training)
     for condition in self.conditions():
-      temporal_errors.check_errors_defined(condition.task)
+      check_errors_defined(condition.task)
 
   def conditions(self) -> list[Condition]:
     """All of them differ in traced numbers alone."""

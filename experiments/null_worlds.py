@@ -25,8 +25,7 @@ from experiments import registry
 from experiments.experiment import PRESETS, Experiment
 from loopjax import claim_measures, claims, statistics
 from loopjax.claims import Claim
-from loopjax.runtime import compilation_cache, devices, files
-from loopjax.runtime import config as configs
+from loopjax.runtime import command_line, compilation_cache, devices, files
 from loopjax.runtime.config import require
 from loopjax.star_graph.null_worlds import WORLDS, Pretender
 
@@ -172,4 +171,4 @@ if __name__ == "__main__":
   _OUTPUT = flags.DEFINE_string("output", "null_worlds.csv", "The CSV file.")
   _REPLICATIONS = flags.DEFINE_integer("replications", 2_000, "Of the worlds that are laws.", lower_bound=1)
   _NETWORK_REPLICATIONS = flags.DEFINE_integer("network_replications", 100, "Of untrained networks.", lower_bound=1)
-  configs.run_main(main)
+  command_line.run_main(main)

@@ -15,8 +15,7 @@ from absl import flags
 
 from experiments import reproduce
 from loopjax import report
-from loopjax.runtime import compilation_cache, devices
-from loopjax.runtime import config as configs
+from loopjax.runtime import command_line, compilation_cache, devices
 
 
 def main() -> None:
@@ -35,4 +34,4 @@ if __name__ == "__main__":
   compilation_cache.enable()
   _RESULTS_DIR = flags.DEFINE_string("results_dir", None, "As `reproduce` writes it.", required=True)
   _OUTPUT = flags.DEFINE_string("output", None, "The HTML file; report.html in the results folder by default.")
-  configs.run_main(main)
+  command_line.run_main(main)

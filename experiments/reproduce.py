@@ -21,7 +21,7 @@ from absl import flags
 from experiments import binary, experiment, plan, registry
 from experiments.experiment import PRESETS, Experiment
 from loopjax import claims, report
-from loopjax.runtime import compilation_cache, devices
+from loopjax.runtime import command_line, compilation_cache, devices
 from loopjax.runtime import config as configs
 
 
@@ -96,4 +96,4 @@ if __name__ == "__main__":
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Seeds a condition instead of the preset's.", lower_bound=1)
   _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and about how long it would take.")
   _ENABLE_SINKS = binary.sinks_flag()
-  configs.run_main(main)
+  command_line.run_main(main)

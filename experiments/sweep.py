@@ -21,7 +21,7 @@ from absl import flags
 
 from experiments import binary, registry
 from experiments.experiment import PRESETS, Experiment
-from loopjax.runtime import compilation_cache, devices, files
+from loopjax.runtime import command_line, compilation_cache, devices, files
 from loopjax.runtime import config as configs
 from loopjax.runtime.config import require
 from loopjax.star_graph.sharing import Trainer
@@ -139,4 +139,4 @@ if __name__ == "__main__":
   _RAY_RESOURCES = flags.DEFINE_list("ray_resources", ["CPU=1"], "What a unit takes: CPU=2,GPU=1 or TPU=4.")
   _RAY_RETRIES = flags.DEFINE_integer("ray_retries", 3, "How often a unit is tried again whose worker died.", 0)
   _ENABLE_SINKS = binary.sinks_flag()
-  configs.run_main(main)
+  command_line.run_main(main)

@@ -27,8 +27,9 @@ from experiments.experiment import Experiment, Tables, main
 from experiments.fit import MOST_ABOVE, fit_for, with_losses
 from experiments.sizes import COLD_TO_WARM, PAPER_STUDENT, PAPER_TRAINING, ROTARY, small_student
 from loopjax import plotting, statistics
-from loopjax.analysis import repetition, temporal_errors
+from loopjax.analysis import repetition
 from loopjax.analysis.repetition import ROLLOUTS, TEACHER
+from loopjax.analysis.visits import check_errors_defined, max_visits
 from loopjax.claim_measures import Measure, difference_measure, ratio_measure, seed_values, value_measure
 from loopjax.claims import Claim, halfway
 from loopjax.generation.settings import at_temperatures
@@ -96,11 +97,11 @@ class TemporalErrors:
     seeds.block(self.first_seed, self.num_seeds * max(1, len(self.drawings)))
     require(self.num_graphs >= 2, "num_graphs", self.num_graphs, "at least 2: graphs are compared")
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")
-    most = temporal_errors.max_visits(self.task) - 1
+    most = max_visits(self.task) - 1
     require(1 <= self.num_lags <= most, "num_lags", self.num_lags, f"1 to {most}, what the cut allows")
     row_length(self.task, self.training)
     for task in self.tasks():
-      temporal_errors.check_errors_defined(task)
+      check_errors_defined(task)
 
   def tasks(self, drawing: int = 0) -> list[StarGraph]:
     """One per margin."""

@@ -21,7 +21,7 @@ from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
 from loopjax.models.transformer import Transformer
-from loopjax.runtime import config, provenance
+from loopjax.runtime import command_line, config, provenance
 from loopjax.star_graph.graph import StarGraph
 from loopjax.training.step import Training
 
@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT = '''
 import dataclasses, json
 
-from loopjax.runtime import config
+from loopjax.runtime import command_line, config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Experiment:
     config.check_fields(self)
 
 
-CONFIG = config.flags(Experiment())
+CONFIG = command_line.flags(Experiment())
 
 
 def main():
@@ -80,7 +80,7 @@ def main():
 
 
 if __name__ == "__main__":
-  config.run_main(main)
+  command_line.run_main(main)
 '''
 
 
@@ -288,7 +288,7 @@ class CheckFieldsTest(parameterized.TestCase):
 
   @parameterized.parameters(*CONFIGS.values())
   def test_every_field_has_a_text(self, cls):
-    self.assertCountEqual(config._field_texts(cls), [field.name for field in dataclasses.fields(cls)])
+    self.assertCountEqual(command_line._field_texts(cls), [field.name for field in dataclasses.fields(cls)])
 
   @parameterized.parameters(
     ({"names": ("a", "b", "a")}, r"^names=\('a', 'b', 'a'\) .* a comes more than once$"),
@@ -361,7 +361,7 @@ class BinariesTest(absltest.TestCase):
     called = re.search(r"run_experiment\(NAME, (\w+)", path.read_text())
     default = getattr(importlib.import_module(f"experiments.{name}"), called[1])
     cls = default if isinstance(default, type) else type(default)
-    leaves = list(config._described_leaves(cls, ""))
+    leaves = list(command_line.described_leaves(cls, ""))
     self.assertNotEmpty(leaves)
     for path, _, text in leaves:
       self.assertNotEmpty(text, f"{name}: {path}")

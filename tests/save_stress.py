@@ -29,8 +29,7 @@ import pandas as pd
 from absl import flags
 
 from loopjax import results
-from loopjax.runtime import config as configs
-from loopjax.runtime import devices, files, seeds
+from loopjax.runtime import command_line, devices, files, seeds
 from loopjax.star_graph import students
 from loopjax.training import checkpoints, runner
 from loopjax.training.step import TrainState
@@ -192,4 +191,4 @@ def main() -> None:
 if __name__ == "__main__":
   _NUM_KILLS = flags.DEFINE_integer("num_kills", 50, "Kills in the middle of a save, of each kind.", lower_bound=1)
   _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
-  configs.run_main(main)
+  command_line.run_main(main)

@@ -14,7 +14,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from loopjax.analysis import temporal_errors
-from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors, Visits
+from loopjax.analysis.temporal_errors import Resemblance, TemporalErrors
+from loopjax.analysis.visits import Visits, check_errors_defined, in_prompt_order, max_visits, visits_of_logits
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.star_graph import rollouts, student_functions, teacher
@@ -351,7 +352,7 @@ class ByHandTest(absltest.TestCase):
     top, child = jnp.array([[[2, 1, 0]], [[2, 1, -1]]])[:, None]
     visits = Visits(jnp.log(q), -q, jnp.ones((1, 1, 3), bool), top, child, jnp.arange(3)[None, None])
     graphs = Graph(jnp.arange(8)[None], jnp.array([[4, 5, 1, 0, 6, 3, 2]]))
-    got = temporal_errors.in_prompt_order(task, visits, graphs)
+    got = in_prompt_order(task, visits, graphs)
     np.testing.assert_allclose(got.log_student, np.log([[[[0.7, 0.1, 0.2]] * 3]]), rtol=1e-6)
     np.testing.assert_allclose(got.log_teacher, [[[[-0.7, -0.1, -0.2]] * 3]], rtol=1e-6)
     self.assertEqual((got.top.tolist(), got.child.tolist()), ([[[0, 2, 1]]], [[[0, 2, -1]]]))
@@ -495,7 +496,7 @@ def random_logits(task: StarGraph, rng: np.random.Generator) -> np.ndarray:
 
 @functools.cache
 def jitted_visits(task: StarGraph):
-  return jax.jit(functools.partial(temporal_errors.visits_of_logits, task))
+  return jax.jit(functools.partial(visits_of_logits, task))
 
 
 def padded(task: StarGraph, walks: dict) -> jax.Array:
@@ -533,7 +534,7 @@ class BruteForceTest(parameterized.TestCase):
     visits = visits_of(task, graphs, goals, walks, logits)
     host = jax.device_get(visits)
     for place, want in plain.items():
-      self.assertEqual(host.exists[place].tolist(), [v < len(want) for v in range(temporal_errors.max_visits(task))])
+      self.assertEqual(host.exists[place].tolist(), [v < len(want) for v in range(max_visits(task))])
       for v, (log_q, log_p, child, position) in enumerate(want):
         np.testing.assert_allclose(host.log_student[place][v], log_q, atol=1e-5)
         np.testing.assert_allclose(host.log_teacher[place][v], log_p, atol=1e-5)
@@ -595,7 +596,7 @@ class CheckTest(parameterized.TestCase):
   )
   def test_errors(self, settings, message):
     with self.assertRaisesRegex(ValueError, message):
-      temporal_errors.check_errors_defined(StarGraph(5, 2, **settings))
+      check_errors_defined(StarGraph(5, 2, **settings))
 
   @parameterized.product(n=(1, 2, 3, 5), explore_prob=(0.0, 0.4, 1.0))
   def test_raises_where_brute_force_finds_a_zero(self, n, explore_prob):
@@ -607,7 +608,7 @@ class CheckTest(parameterized.TestCase):
       walks = [[0, 1] + [x for kid in kids[n - k :] for x in (kid, 0, 1)] for k in range(n + 1)]
       least = min(brute_force.teacher_distribution(task, 0, walk)[kid] for walk in walks for kid in kids)
       try:
-        temporal_errors.check_errors_defined(task)
+        check_errors_defined(task)
         raised = False
       except ValueError:
         raised = True

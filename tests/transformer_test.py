@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from loopjax.models import attention, transformer
+from loopjax.models import attention, decoding, transformer
 from loopjax.models.transformer import Output, Transformer
 from loopjax.star_graph import encoding, teacher
 from loopjax.star_graph.encoding import Row
@@ -140,14 +140,14 @@ class CachedDecodingTest(parameterized.TestCase):
 
     @jax.jit
     def decode(params, batch):
-      prompt = transformer.read_prompt(model, task, params, batch.prompt)
+      prompt = decoding.read_prompt(model, task, params, batch.prompt)
 
       def step(cache, index):
         tokens = batch.inputs[:, :, index]
-        logits, cache = transformer.decode_step(model, task, params, tokens, index, prompt, cache)
+        logits, cache = decoding.decode_step(model, task, params, tokens, index, prompt, cache)
         return cache, logits
 
-      cache = transformer.empty_cache(model, 3, 2, length)
+      cache = decoding.empty_cache(model, 3, 2, length)
       return jnp.moveaxis(jax.lax.scan(step, cache, jnp.arange(length))[1], 0, 2)
 
     full = jax.jit(lambda params, batch: transformer.apply(model, task, params, batch).logits)(params, batch)
@@ -221,7 +221,7 @@ class CausalityTest(parameterized.TestCase):
     params = random_params(model, task)
 
     def outputs(p):  # of the last layer, [keys or values, B, P]
-      keys_values = jnp.stack(transformer.read_prompt(model, task, p, batch.prompt)[-1])
+      keys_values = jnp.stack(decoding.read_prompt(model, task, p, batch.prompt)[-1])
       return jnp.einsum("kbhpf,hf->kbp", keys_values, jax.random.normal(jax.random.key(1), keys_values.shape[2::2]))
 
     num_rows, num_prompt = batch.prompt.shape[:2]

@@ -23,8 +23,7 @@ from absl import flags
 from experiments.benchmarks import rates
 from experiments.benchmarks.peers import numpy_sampler
 from experiments.benchmarks.rates import SECONDS, TASK, Rate, scaled, student
-from loopjax.runtime import config as configs
-from loopjax.runtime import devices, files, provenance
+from loopjax.runtime import command_line, devices, files, provenance
 from loopjax.runtime.config import require
 from loopjax.star_graph import encoding
 from loopjax.star_graph.objective import row_length
@@ -200,4 +199,4 @@ if __name__ == "__main__":
   _OUTPUT = flags.DEFINE_string("output", None, "File for the records, as JSON.")
   _ONLY = flags.DEFINE_string("only", "", "Regular expression: the measurements to run, by name.")
   _REPETITIONS = flags.DEFINE_integer("repetitions", 5, "Turns of each pair.", lower_bound=1)
-  configs.run_main(main)
+  command_line.run_main(main)

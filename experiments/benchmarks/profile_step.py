@@ -16,8 +16,7 @@ from absl import flags
 
 from experiments.benchmarks import rates
 from loopjax.models.transformer import Transformer
-from loopjax.runtime import config as configs
-from loopjax.runtime import devices, seeds
+from loopjax.runtime import command_line, devices, seeds
 from loopjax.star_graph import students
 from loopjax.star_graph.objective import teacher_forcing
 from loopjax.training.step import Training, run_chunk
@@ -74,4 +73,4 @@ if __name__ == "__main__":
   _NUM_HEADS = flags.DEFINE_integer("num_heads", 4, "Its heads.", lower_bound=1)
   _ROWS = flags.DEFINE_integer("rows_per_step", 16, "Rows of a step.", lower_bound=1)
   _TOP = flags.DEFINE_integer("top", 10, "Operations to show.", lower_bound=1)
-  configs.run_main(main)
+  command_line.run_main(main)

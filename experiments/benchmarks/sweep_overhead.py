@@ -28,7 +28,7 @@ from absl import flags
 from experiments import sweep, temporal_errors
 from experiments.benchmarks.peers.worker_processes import end_with_parent
 from experiments.temporal_errors import TemporalErrors
-from loopjax.runtime import compilation_cache, devices, files, seeds
+from loopjax.runtime import command_line, compilation_cache, devices, files, seeds
 from loopjax.runtime import config as configs
 from loopjax.star_graph import students
 from loopjax.sweep import tables, units
@@ -144,4 +144,4 @@ def main() -> None:
 if __name__ == "__main__":
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/sweep_overhead", "Where results go; must be new.")
   _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 128, "At each of the 12 settings.", 1)
-  configs.run_main(main)
+  command_line.run_main(main)

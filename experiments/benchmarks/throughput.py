@@ -24,8 +24,7 @@ from absl import flags
 from experiments import risk_aversion
 from experiments.benchmarks.peers.worker_processes import end_with_parent
 from loopjax import plotting
-from loopjax.runtime import compilation_cache, devices, files, seeds
-from loopjax.runtime import config as configs
+from loopjax.runtime import command_line, compilation_cache, devices, files, seeds
 from loopjax.star_graph import students
 from loopjax.star_graph.objective import teacher_forcing
 from loopjax.training.step import run_chunk
@@ -102,4 +101,4 @@ if __name__ == "__main__":
   _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results/throughput", "Where table and figure go.")
   _DEVICES = flags.DEFINE_list("devices", ["1", "2", "4"], "Numbers of simulated devices.")
   _NUM_SEEDS = flags.DEFINE_list("num_seeds", ["1", "4", "16", "64"], "Numbers of seeds.")
-  configs.run_main(main)
+  command_line.run_main(main)

@@ -21,7 +21,8 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax.analysis import temporal_errors
-from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors, Visits
+from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErrors
+from loopjax.analysis.visits import Visits, check_errors_defined, visits_of_logits
 from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import evaluation, student_functions, teacher, theory, walks
@@ -109,7 +110,7 @@ def measure_student(
     probabilities: the teacher's, traced.
     problems: the graphs and, [G, T R], the goals; one goal a graph.
     nodes: [G, T R, W], the student's walks, R for each temperature in their order.
-    child_logits: [G, T R, W - 1, C], its logits of the children along them (`temporal_errors.visits_of_logits`).
+    child_logits: [G, T R, W - 1, C], its logits of the children along them (`visits.visits_of_logits`).
     teacher_nodes: [G, R, W], a teacher's walks to the same goals.
     teacher_child_logits: [G, R, W - 1, C], the student's logits along them.
     num_lags: J, static.
@@ -124,7 +125,7 @@ def measure_student(
   walked, logits = in_groups(nodes, teacher_nodes), in_groups(child_logits, teacher_child_logits)
   measure = functools.partial(walks.measure_walk, task, probabilities)
   of_walks = jax.vmap(jax.vmap(jax.vmap(measure)), in_axes=(0, None))(walked, problems.goal_chain)
-  visits = jax.vmap(functools.partial(temporal_errors.visits_of_logits, task, probabilities, problems))(walked, logits)
+  visits = jax.vmap(functools.partial(visits_of_logits, task, probabilities, problems))(walked, logits)
   return Repetition(
     walks=jax.tree.map(lambda each: jnp.nanmean(each, axis=(1, 2)), of_walks),
     errors=measure_groups(task, visits, problems.graphs, num_lags=num_lags),
@@ -138,7 +139,7 @@ def evaluate_repetition(
   """The measures of every student; those of a student that is not finite are NaN.
 
   Args:
-    students: on the mesh; a teacher that may give a child nothing is refused (`temporal_errors.check_errors_defined`).
+    students: on the mesh; a teacher that may give a child nothing is refused (`visits.check_errors_defined`).
     mesh: from `devices.device_mesh`.
     temperatures: T of them.
     num_graphs: G per student.
@@ -147,7 +148,7 @@ def evaluate_repetition(
     seed: of graphs and draws.
   """
   for task in students.tasks:
-    temporal_errors.check_errors_defined(task)
+    check_errors_defined(task)
   generation = at_temperatures(np.repeat(temperatures, walks_per_graph).tolist())
   rollouts = evaluation.roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
   task = teacher.sizes_of(students.tasks[0])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax.models import transformer
+from loopjax.models import decoding, transformer
 from loopjax.models.transformer import LayersKeysValues, Transformer
 from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import Graph, StarGraph
@@ -69,18 +69,18 @@ def _network(model: Transformer, task: StarGraph) -> Student:
   def begin(params: Any, probabilities: TeacherProbabilities, problems: Problems) -> _NetworkState:
     del probabilities
     prompts = jax.vmap(lambda graph: encoding.encode_prompt(task, graph))(problems.graphs)
-    prompt = transformer.read_prompt(model, task, params, prompts)
+    prompt = decoding.read_prompt(model, task, params, prompts)
     num_graphs, num_rollouts = problems.goal_chain.shape
-    cache = transformer.empty_cache(model, num_graphs, num_rollouts, stream_length(task))
+    cache = decoding.empty_cache(model, num_graphs, num_rollouts, stream_length(task))
     if not task.goal_hidden:
       tokens = jax.vmap(lambda graph, goal: encoding.goal_token(task, graph, goal))(*problems)
-      _, cache = transformer.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
+      _, cache = decoding.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
     return _NetworkState(prompt, cache)
 
   def step(params: Any, state: _NetworkState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _NetworkState]:
     tokens = jnp.stack([labels, jnp.full_like(labels, encoding.null_id(task))], axis=-1)
     position = index + (0 if task.goal_hidden else 1)
-    logits, cache = transformer.decode_step(model, task, params, tokens, position, *state)
+    logits, cache = decoding.decode_step(model, task, params, tokens, position, *state)
     return logits, state._replace(cache=cache)
 
   def read(params: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:

@@ -8,8 +8,6 @@ from loopjax.star_graph.theory.loop_posterior import loop_posterior, loop_poster
 from loopjax.star_graph.theory.losses import memoryless_loss, teacher_loss
 from loopjax.star_graph.theory.markov_chain import (
   MarkovChain,
-  Policy,
-  State,
   WalkStatistics,
   markov_chain,
   memoryless_statistics,
@@ -18,6 +16,7 @@ from loopjax.star_graph.theory.markov_chain import (
 )
 from loopjax.star_graph.theory.packing import position_weights
 from loopjax.star_graph.theory.persistence import teacher_persistence, teacher_persistence_by_visit
+from loopjax.star_graph.theory.policies import Policy, State
 from loopjax.star_graph.theory.proposition import Solution, argmax_phase, proposition_one, proposition_threshold
 
 __all__ = [

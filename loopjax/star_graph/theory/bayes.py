@@ -11,7 +11,8 @@ import numpy as np
 
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import ROOT, START, StarGraph
-from loopjax.star_graph.theory.markov_chain import WalkStatistics, check_clean, child_probabilities
+from loopjax.star_graph.theory.markov_chain import WalkStatistics, check_clean
+from loopjax.star_graph.theory.policies import child_probabilities
 from loopjax.star_graph.theory.proposition import check_temperature, temper
 
 

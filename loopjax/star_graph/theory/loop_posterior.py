@@ -17,15 +17,8 @@ from numpy.typing import ArrayLike
 
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.theory.markov_chain import (
-  Policy,
-  State,
-  WalkStatistics,
-  chain_statistics,
-  markov_chain,
-  memoryless_policy,
-  teacher_policy,
-)
+from loopjax.star_graph.theory.markov_chain import WalkStatistics, chain_statistics, markov_chain
+from loopjax.star_graph.theory.policies import Policy, State, memoryless_policy, teacher_policy
 
 
 def _check_loops(task: StarGraph) -> None:

@@ -11,17 +11,8 @@ import numpy as np
 from scipy.special import xlogy
 
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.theory.markov_chain import (
-  Policy,
-  State,
-  chain_moves,
-  check_clean,
-  markov_chain,
-  memoryless_policy,
-  occupation,
-  root_actions,
-  teacher_policy,
-)
+from loopjax.star_graph.theory.markov_chain import chain_moves, check_clean, markov_chain, occupation
+from loopjax.star_graph.theory.policies import Policy, State, memoryless_policy, root_actions, teacher_policy
 
 
 def _cross_entropy(task: StarGraph, state: State, learner: Policy) -> float:

@@ -19,14 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.theory.markov_chain import (
-  State,
-  chain_moves,
-  check_clean,
-  root_actions,
-  root_moves,
-  teacher_policy,
-)
+from loopjax.star_graph.theory.markov_chain import chain_moves, check_clean, root_moves
+from loopjax.star_graph.theory.policies import State, root_actions, teacher_policy
 from loopjax.star_graph.theory.proposition import check_temperature, temper
 
 
