@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from experiments.fit import FREE, fit_for
 from loopjax import plotting, statistics
@@ -42,7 +43,7 @@ def save_figures(frame: pd.DataFrame, folder: Path) -> None:
     plotting.save(plotting.confidence_by_repetition(frame), folder / "injected_loops_confidence")
     plotting.save(plotting.confidence_quantiles(frame), folder / "injected_loops_confidence_quantiles")
   else:
-    print("no walk of any student loops: there is no confidence to draw")
+    logging.warning("no walk of any student loops: there is no confidence to draw")
 
 
 def _growth(condition: str) -> Measure:

@@ -262,11 +262,11 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(rollouts, ["factor", "value", "temperature"], columns).to_string()
 
 
-def show(config: CorrelationMap, tables: Tables, figures: Path) -> None:
+def show(config: CorrelationMap, tables: Tables, figures: Path) -> str:
   """Figures and the table."""
   del config
   _save_figures(tables[NAME], figures)
-  print(table(tables[NAME]))
+  return table(tables[NAME])
 
 
 PRESETS = {

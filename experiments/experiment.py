@@ -36,7 +36,7 @@ class Experiment:
       need not be in every preset.
     measure: (config, where students come from) -> tables. The main one has the experiment's name, with which the names
       of the others begin.
-    show: (config, tables, figures' folder) draws the figures and prints the table.
+    show: (config, tables, figures' folder) draws the figures and gives the table over seeds, as text.
     requests: the groups of students that the claims need, as `measure` obtains them; None where no claim is made.
     claims: what is asserted, given the config.
     read: what the claims read of the tables; the main one by default.
@@ -46,7 +46,7 @@ class Experiment:
   about: str
   presets: Mapping[str, Any]
   measure: Callable[[Any, Obtain], Tables]
-  show: Callable[[Any, Tables, Path], None]
+  show: Callable[[Any, Tables, Path], str]
   requests: Callable[[Any], Sequence[Request]] = lambda config: ()
   claims: Callable[[Any], list[Claim]] = lambda config: []
   read: Callable[[Tables], pd.DataFrame] | None = None
@@ -70,12 +70,11 @@ class Experiment:
     return self.presets[preset]
 
 
-def run(experiment: Experiment, config: Any, output_dir: Path) -> Tables:
-  """The tables (computed once per folder), figures and printed table."""
+def run(experiment: Experiment, config: Any, output_dir: Path) -> tuple[Tables, str]:
+  """The tables (computed once per folder), and the table over seeds as text; draws the figures."""
   trainer = Trainer(output_dir, devices.device_mesh())
   tables = results.compute_once(output_dir, experiment.name, config, lambda: experiment.measure(config, trainer))
-  experiment.show(config, tables, output_dir / "figures")
-  return tables
+  return tables, experiment.show(config, tables, output_dir / "figures")
 
 
 def main(experiment: Experiment) -> None:
@@ -92,6 +91,7 @@ def main(experiment: Experiment) -> None:
     enable_sinks()
     devices.initialize_distributed()
     with binary.holding(Path(output_dir.value)):
-      run(experiment, config, Path(output_dir.value))
+      _, text = run(experiment, config, Path(output_dir.value))
+    print(f"{text}\n\nwritten to {output_dir.value}")
 
   command_line.run_main(work)

@@ -104,13 +104,13 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "temperature"], MEASURES).to_string()
 
 
-def show(config: ExplorationCurriculum, tables: Tables, figures: Path) -> None:
+def show(config: ExplorationCurriculum, tables: Tables, figures: Path) -> str:
   """Walks against temperature, training curves, the table."""
   frame = tables[NAME]
   beside = exact.teacher_rows(dict.fromkeys((SCRATCH, GOAL_FIRST), config.task), config.temperatures)
   plotting.save(plotting.against_temperature(frame, MEASURES, theory=beside), figures / NAME)
   plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), figures / f"{NAME}_loss")
-  print(table(frame))
+  return table(frame)
 
 
 PRESETS = {

@@ -43,10 +43,10 @@ def table_over_drawings(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(means, keys, COLUMNS).to_string()
 
 
-def show(config: TemporalErrors, tables: Tables, figures: Path) -> None:
+def show(config: TemporalErrors, tables: Tables, figures: Path) -> str:
   """As that of `temporal_errors`; the table over drawings too."""
-  temporal_errors.show(config, tables, figures)
-  print("\nover drawings", table_over_drawings(tables[NAME]), sep="\n")
+  over_students = temporal_errors.show(config, tables, figures)
+  return f"{over_students}\n\nover drawings\n{table_over_drawings(tables[NAME])}"
 
 
 def claims(config: TemporalErrors) -> list[Claim]:

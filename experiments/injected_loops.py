@@ -212,12 +212,12 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, keys, [*MEASURES, "loop_share", "reset_error"]).to_string()
 
 
-def show(config: InjectedLoops, tables: Tables, figures: Path) -> None:
+def show(config: InjectedLoops, tables: Tables, figures: Path) -> str:
   """Walks, reset probabilities, training curves and confidence; the tables."""
   _save_figures(config, tables, figures)
   confidence.save_figures(tables[f"{NAME}_confidence"], figures)
   by_repetition = confidence.table(tables[f"{NAME}_confidence"], config.repetitions)
-  print(table(tables[NAME]), confidence.loops_table(tables[NAME]), by_repetition, sep="\n\n")
+  return "\n\n".join([table(tables[NAME]), confidence.loops_table(tables[NAME]), by_repetition])
 
 
 def read(tables: Tables) -> pd.DataFrame:

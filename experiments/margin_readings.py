@@ -174,10 +174,10 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "walks", "temperature"], columns).to_string()
 
 
-def show(config: MarginReadings, tables: Tables, figures: Path) -> None:
+def show(config: MarginReadings, tables: Tables, figures: Path) -> str:
   """The figure and the table."""
   _save_figure(config, tables[NAME], figures)
-  print(table(tables[NAME]))
+  return table(tables[NAME])
 
 
 PRESETS = {

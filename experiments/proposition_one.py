@@ -141,13 +141,13 @@ def table(frame: pd.DataFrame) -> str:
   return rows.to_string()
 
 
-def show(config: PropositionOne, tables: Tables, figures: Path) -> None:
+def show(config: PropositionOne, tables: Tables, figures: Path) -> str:
   """Panels against p, the phase diagram, and the table."""
   del config
   frame = tables[NAME]
   plotting.save(plotting.proposition_panels(frame), figures / NAME)
   plotting.save(plotting.phase_diagram(frame), figures / f"{NAME}_phase_diagram")
-  print(table(frame))
+  return table(frame)
 
 
 def _worst_cell(error: Callable[[pd.DataFrame], pd.Series]) -> Measure:

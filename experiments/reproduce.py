@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from absl import flags
+from absl import flags, logging
 
 from experiments import binary, experiment, plan, registry
 from experiments.experiment import PRESETS, Experiment
@@ -48,7 +48,7 @@ def chosen(preset: str, only: Sequence[str] = (), num_seeds: int | None = None) 
 
 
 def run(preset: str, output_dir: Path, pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame:
-  """Runs experiments and returns the claims table, which it also writes and prints; then the report.
+  """Runs experiments and returns the claims table, which it also writes; prints what it says; then the report.
 
   Args:
     preset: the name under which claims are judged.
@@ -59,19 +59,15 @@ def run(preset: str, output_dir: Path, pairs: Sequence[tuple[Experiment, Any]]) 
   for number, (one, config) in enumerate(pairs, start=1):
     began = time.monotonic()
     print(f"\n== {one.name} ({number} of {len(pairs)}), preset {preset}, {config.num_seeds} seeds a condition")
-    tables = experiment.run(one, config, output_dir)
+    tables, text = experiment.run(one, config, output_dir)
+    logging.info("%s\n%s", one.name, text)
     verdicts.append(claims.evaluate(one.claims(config), one.rows(tables), preset))
     print(f"{one.name}: {time.monotonic() - began:.0f} s")
     table = claims.adjust_families(pd.concat(verdicts, ignore_index=True))
     claims.write_csv(table, output_dir / "claims.csv")
-  print("\n== claims")
-  print(table[SHOWN].to_string(index=False))
+  print(f"\n{report.conclusion(table)}\n")
   report.write(output_dir, output_dir / "report.html", descriptions())
   return table
-
-
-SHOWN = ["claim", "value", "low", "high", "null", "predicted", "bound", "direction", "published", "verdict"]
-SHOWN += ["holm_verdict", "unfit_because"]
 
 
 def main() -> None:
@@ -84,7 +80,10 @@ def main() -> None:
     return
   with binary.holding(output_dir):
     run(_PRESET.value, output_dir, pairs)
-  print(f"\nwritten to {output_dir}")
+  print(f"all of it on one page: {output_dir / 'report.html'}")
+  print(
+    f"claims: {output_dir / 'claims.csv'}; figures and tables beside it; --verbosity=1 prints the tables over seeds"
+  )
 
 
 if __name__ == "__main__":

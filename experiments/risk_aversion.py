@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from absl import logging
 
 from experiments import exact, published
 from experiments.experiment import Experiment, Tables, main
@@ -117,7 +118,7 @@ def _theory_rows(config: RiskAversion) -> pd.DataFrame:
 
 
 def _report_positions(request: Request) -> None:
-  """Prints how the trained positions spread over the walk: late positions are seldom trained."""
+  """Logs how the trained positions spread over the walk: late positions are seldom trained."""
   task, how = request.tasks[0], request.training
   histogram = jax.jit(
     lambda state: position_histogram(task, how, jax.random.key(0), state, rows=1_024),
@@ -126,7 +127,7 @@ def _report_positions(request: Request) -> None:
   for one in request.tasks:
     cumulative = np.cumsum(histogram(task_state(one, how)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
-    print(f"{request.name}, exploration {one.explore_prob:g}: of the trained walk positions {reached}")
+    logging.info("%s, exploration %g: of the trained walk positions %s", request.name, one.explore_prob, reached)
 
 
 def requests(config: RiskAversion) -> list[Request]:
@@ -207,7 +208,7 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, keys, [*MEASURES, "length_ratio", "loss_above_memoryless"]).to_string()
 
 
-def show(config: RiskAversion, tables: Tables, figures: Path) -> None:
+def show(config: RiskAversion, tables: Tables, figures: Path) -> str:
   """Walks against temperature, free and legal; training curves; the table."""
   frame = tables[NAME]
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
@@ -216,7 +217,7 @@ def show(config: RiskAversion, tables: Tables, figures: Path) -> None:
     figure = plotting.against_temperature(rows, MEASURES, theory=_theory_rows(config), published=shown)
     plotting.save(figure, figures / f"{NAME}{suffix}")
   plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), figures / f"{NAME}_loss")
-  print(table(frame))
+  return table(frame)
 
 
 def _published(frame: pd.DataFrame) -> pd.DataFrame:

@@ -225,11 +225,11 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "walks", "temperature"], COLUMNS).to_string()
 
 
-def show(config: TemporalErrors, tables: Tables, figures: Path) -> None:
+def show(config: TemporalErrors, tables: Tables, figures: Path) -> str:
   """Figures and the table."""
   name = next(iter(tables))
   _save_figures(config, tables, figures, name)
-  print(table(tables[name]))
+  return table(tables[name])
 
 
 def _beyond_the_prompt(where: Mapping[str, Any]) -> Measure:

@@ -102,9 +102,9 @@ class RunTest(absltest.TestCase):
     resumed = False
     with mock.patch.object(correlation_map, "_measure_cell", run_cell):
       with self.assertRaises(KeyboardInterrupt):
-        experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)["correlation_map"]
+        experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)[0]["correlation_map"]
       resumed = True
-      frame = experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)["correlation_map"]
+      frame = experiment.run(correlation_map.EXPERIMENT, TINY, self.folder)[0]["correlation_map"]
     self.assertEqual(done, order)
     self.assertLen(frame, 4 * len(list(TINY.cells())))
     self.assertFalse(frame.duplicated(["factor", "value", "seed", "temperature"]).any())

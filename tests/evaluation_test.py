@@ -66,7 +66,7 @@ class FrameTest(absltest.TestCase):
   def test_a_row_per_student_and_temperature_and_nan_where_it_is_not_finite(self):
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
     table = WalkMeasures(*(100 * i + values for i in range(len(MEASURES))))
-    frame = evaluation.measures_frame(table, (0.0, 0.7), np.array([True, False, True]))
+    frame = evaluation.measures_frame(table, at_temperatures((0.0, 0.7)), np.array([True, False, True]))
     self.assertEqual(frame.columns.tolist(), ["row", "temperature", *MEASURES])
     self.assertEqual(frame["row"].tolist(), [0, 0, 1, 1, 2, 2])
     self.assertEqual(frame["temperature"].tolist(), [0.0, 0.7] * 3)

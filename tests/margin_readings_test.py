@@ -65,7 +65,7 @@ class MeasureTest(absltest.TestCase):
     config = dataclasses.replace(TINY, num_graphs=64, walks_per_graph=4)
     ran = functools.partial(experiment.run, margin_readings.EXPERIMENT, config, self.folder)
     with mock.patch.object(experiment, "Trainer", lambda _, mesh: null_worlds.Pretender("exact teacher", mesh)):
-      frame = ran()["margin_readings"]
+      frame = ran()[0]["margin_readings"]
     warm = frame[(frame["walks"] == repetition.ROLLOUTS) & (frame["temperature"] == 1)]
     means = warm.groupby("reading", sort=False)[["persistence", "chance", "broken"]].mean()
     np.testing.assert_array_equal(means["broken"], 0)

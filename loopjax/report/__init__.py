@@ -7,5 +7,6 @@ the folder cannot be read costs one line on the page, not the page.
 from __future__ import annotations
 
 from loopjax.report.page import write
+from loopjax.report.sentences import conclusion
 
-__all__ = ["write"]
+__all__ = ["conclusion", "write"]

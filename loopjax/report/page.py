@@ -14,7 +14,7 @@ from typing import Any
 
 from loopjax import results
 from loopjax.claims import NOT_RUN
-from loopjax.report import figures, folder, traces, verdicts
+from loopjax.report import figures, folder, sentences, traces, verdicts
 from loopjax.report.folder import Folder
 from loopjax.runtime import devices, files
 
@@ -213,7 +213,11 @@ def _claims(content: Folder) -> str:
   measured, others = content.claims[was_run], content.claims[~was_run]
   parts = [f'<ul class="chips">{verdicts.summary(content.claims)}</ul>']
   if len(measured):
-    parts.append(verdicts.table(measured, _HOW_TO_READ))
+    parts.append(f"<details><summary>How to read a claim</summary><p>{escape(_HOW_TO_READ)}</p></details>")
+  for family, rows in sentences.groups(measured):
+    said = " ".join(sentences.of_family(rows))
+    parts.append(f'<h3>{escape(family[:1].upper() + family[1:])}</h3><p class="prose">{escape(said)}</p>')
+    parts.append(verdicts.table(rows, f"Claims: {family}"))
   if len(others):
     rest = verdicts.table(others, "A preset is held only to the claims that it is large enough for.")
     parts.append(f"<details><summary>Not run: {len(others)}</summary>{rest}</details>")
