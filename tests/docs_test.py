@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -132,25 +133,34 @@ class WorkedWalkTest(absltest.TestCase):
     task = StarGraph(num_chains=3, chain_length=2, max_steps=16, explore_prob=0.5)
     names = ["s", "r"] + [f"c[{i},{j}]" for i in (1, 2, 3) for j in (1, 2)]
     rows = re.findall(r"^\| \d+ \| (\S+) \| (.*?) \| (\S+) \|$", (DOCS / "definitions.md").read_text(), re.M)
-    walk = np.array([names.index(row[0]) for row in rows] + [names.index(rows[-1][-1])])
+    walk = jnp.array([names.index(row[0]) for row in rows] + [names.index(rows[-1][-1])])
     self.assertEqual([names.index(row[-1]) for row in rows], walk[1:].tolist())
+    goal_chain = jnp.int32(1)
     probabilities, visited = teacher.teacher_probabilities(task), teacher.visited_children(task, walk)
     for step_number, (_, told, _) in enumerate(rows):
-      right = teacher.next_node_probabilities(task, probabilities, 1, walk[step_number], visited[step_number])
+      right = teacher.next_node_probabilities(task, probabilities, goal_chain, walk[step_number], visited[step_number])
       said = np.zeros(task.num_nodes)
       for name, probability in re.findall(r"(s|r|c\[\d,\d\]) ([\d.]+)", told):
         said[names.index(name)] = float(probability)
       np.testing.assert_allclose(said, right, atol=5e-4)
-    measures = walks.measure_walk(task, probabilities, jax.numpy.asarray(walk), 1)
+    measures = walks.measure_walk(task, probabilities, walk, goal_chain)
     self.assertEqual([measures.reached, measures.response_length, measures.returns, measures.root_loops], [1, 10, 2, 1])
     self.assertEqual([measures.distinct_children, measures.revisits], [2, 0])
 
 
 class LinksTest(absltest.TestCase):
-  def test_every_page_that_is_linked_is_there(self):
+  def test_every_page_and_section_that_is_linked_is_there(self):
     for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
-      for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        self.assertTrue((page.parent / target).exists(), f"{page.name} links {target}")
+      for target, section in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", page.read_text()):
+        linked = page.parent / target
+        self.assertTrue(linked.exists(), f"{page.name} links {target}")
+        if section:
+          headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
+          names = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+          self.assertIn(section, names, f"{page.name} links {target}")
+
+  def test_the_readme_is_short(self):
+    self.assertLessEqual(len((DOCS.parent / "README.md").read_text().split()), 700)
 
 
 if __name__ == "__main__":
