@@ -1,4 +1,4 @@
-"""The pages on adding an experiment and a remedy: their code runs, and does what the page says."""
+"""The code of the pages runs, and does what the page says; the worked example of the definitions is the teacher's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -20,10 +21,11 @@ from experiments import sweep
 from loopjax import claims
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import null_worlds, students
+from loopjax.star_graph import graph, null_worlds, students, teacher, walks
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import OBJECTIVES
 from loopjax.sweep import store, tables, units
+from loopjax.training import step
 from loopjax.training.step import Training
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -104,6 +106,16 @@ class PageTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"^objective\.entropy_weight=-1 .* at least 0$"):
       remedy.EntropyBonus(-1)
 
+  def test_use_from_python(self):
+    self.assertIn("Training(num_steps=1_000, ", (DOCS / "python.md").read_text())
+    with mock.patch.object(step, "Training", lambda **settings: Training(**settings | {"num_steps": 3})):
+      page = self.module_of("python.md", "one_walk")
+    np.testing.assert_allclose(page.frame["reached"] + page.frame["broken"] + page.frame["cut"], 1, rtol=1e-6)
+    self.assertEqual(page.frame["temperature"].tolist(), [0.0, 0.4, 1.0])
+    self.assertEqual(page.walk[0], graph.START)
+    asked = ~np.isnan(page.traces.off_graph[0, 0, 0])
+    np.testing.assert_allclose(page.traces.teacher[0, 0, 0][asked].sum(axis=-1), 1, rtol=1e-6)
+
   def test_students_of_a_remedy_are_loaded_once_it_is_entered(self):
     remedy, mesh = self.module_of("adding_a_remedy.md", "entropy_bonus"), devices.device_mesh()
     asked = ([TASK], MODEL, TRAINING, range(2), mesh)
@@ -116,11 +128,39 @@ class PageTest(parameterized.TestCase):
     np.testing.assert_array_equal(seeds.to_host(loaded.state.extra, 2), [0.25, 0.25])
 
 
+class WorkedWalkTest(absltest.TestCase):
+  def test_the_worked_walk_of_the_definitions_is_the_teachers(self):
+    task = StarGraph(num_chains=3, chain_length=2, max_steps=16, explore_prob=0.5)
+    names = ["s", "r"] + [f"c[{i},{j}]" for i in (1, 2, 3) for j in (1, 2)]
+    rows = re.findall(r"^\| \d+ \| (\S+) \| (.*?) \| (\S+) \|$", (DOCS / "definitions.md").read_text(), re.M)
+    walk = jnp.array([names.index(row[0]) for row in rows] + [names.index(rows[-1][-1])])
+    self.assertEqual([names.index(row[-1]) for row in rows], walk[1:].tolist())
+    goal_chain = jnp.int32(1)
+    probabilities, visited = teacher.teacher_probabilities(task), teacher.visited_children(task, walk)
+    for step_number, (_, told, _) in enumerate(rows):
+      right = teacher.next_node_probabilities(task, probabilities, goal_chain, walk[step_number], visited[step_number])
+      said = np.zeros(task.num_nodes)
+      for name, probability in re.findall(r"(s|r|c\[\d,\d\]) ([\d.]+)", told):
+        said[names.index(name)] = float(probability)
+      np.testing.assert_allclose(said, right, atol=5e-4)
+    measures = walks.measure_walk(task, probabilities, walk, goal_chain)
+    self.assertEqual([measures.reached, measures.response_length, measures.returns, measures.root_loops], [1, 10, 2, 1])
+    self.assertEqual([measures.distinct_children, measures.revisits], [2, 0])
+
+
 class LinksTest(absltest.TestCase):
-  def test_every_page_that_is_linked_is_there(self):
+  def test_every_page_and_section_that_is_linked_is_there(self):
     for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
-      for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        self.assertTrue((page.parent / target).exists(), f"{page.name} links {target}")
+      for target, section in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", page.read_text()):
+        linked = page.parent / target
+        self.assertTrue(linked.exists(), f"{page.name} links {target}")
+        if section:
+          headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
+          names = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+          self.assertIn(section, names, f"{page.name} links {target}")
+
+  def test_the_readme_is_short(self):
+    self.assertLessEqual(len((DOCS.parent / "README.md").read_text().split()), 700)
 
 
 if __name__ == "__main__":
