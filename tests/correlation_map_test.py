@@ -132,11 +132,11 @@ class RunTest(absltest.TestCase):
     for pairs in ("own_walk_matched_", "other_walks_"):
       expected = of_teacher[f"{pairs}persistence"] * task.num_chains
       np.testing.assert_allclose(of_teacher[f"{pairs}persistence_ratio"], expected)
-    run_config = checkpoints.load_config(self.folder)
+    run_config = checkpoints.load_config(self.folder / "checkpoints" / "correlation_map" / "half")
     self.assertEqual((run_config["objective"], run_config["objectives"]["0"]), ("LabelNoise", {"share": 0.5}))
     self.assertTrue(run_config["tasks"]["0"]["graph_fixed"])
     with self.assertRaisesRegex(ValueError, "until=1 .* at least 2"):
-      correlation_map._run_cell(TINY, dataclasses.replace(cell, taken=0.25), self.folder, "back")
+      correlation_map._measure_cell(TINY, dataclasses.replace(cell, taken=0.25), "half", "back", trainer)
 
 
 if __name__ == "__main__":

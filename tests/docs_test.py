@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from experiments import sweep
+from experiments import experiment, sweep
 from loopjax import claims
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import graph, null_worlds, students, teacher, walks
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import OBJECTIVES
-from loopjax.sweep import store, tables, units
+from loopjax.sweep import store, units
 from loopjax.training import step
 from loopjax.training.step import Training
 
@@ -61,7 +61,9 @@ class PageTest(parameterized.TestCase):
     config = resets.Resets(
       task=TASK, reset_probs=(0.1, 0.4), model=MODEL, training=TRAINING, num_seeds=2, num_graphs=16
     )
-    frame = resets.run(config, self.folder / "run")
+    found, text = experiment.run(resets.EXPERIMENT, config, self.folder / "run")
+    frame = found["resets"]
+    self.assertIn("reset 0.4", text)
     self.assertLen(frame, 2 * 2 * 2)
     self.assertFalse(frame.duplicated(["condition", "seed", "temperature"]).any())
     np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, rtol=1e-6)
@@ -74,7 +76,7 @@ class PageTest(parameterized.TestCase):
       dataclasses.replace(config, reset_probs=(0.1, 0.1))
 
     (unit,) = units.make_units("resets", config, {}, first_seed=1, num_seeds=1, seeds_per_unit=1)
-    compute = functools.partial(sweep.compute, resets)
+    compute = functools.partial(sweep.compute, resets.EXPERIMENT)
     self.assertTrue(store.run_unit(self.folder / "sweep", unit, compute, keep_work=False))
     alone = tables.read_unit(store.unit_folder(self.folder / "sweep", unit)).rows
     in_run = frame[frame["seed"] == 1].reset_index(drop=True)
