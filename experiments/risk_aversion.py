@@ -213,20 +213,22 @@ def show(config: RiskAversion, tables: Tables, figures: Path) -> str:
   frame = tables[NAME]
   for kind, suffix in ((FREE, ""), (LEGAL, "_legal")):
     rows = frame[frame["decoding"] == kind]
-    shown = _published(rows) if kind == FREE else None
+    shown = _published(config) if kind == FREE else None
     figure = plotting.against_temperature(rows, MEASURES, theory=_theory_rows(config), published=shown)
     plotting.save(figure, figures / f"{NAME}{suffix}")
   plotting.save(plotting.training_curves(tables[f"{NAME}_history"]), figures / f"{NAME}_loss")
   return table(frame)
 
 
-def _published(frame: pd.DataFrame) -> pd.DataFrame:
-  """The paper's points on the graphs that were run, by our names of the conditions."""
-  points = published.graph_task()
-  hardness = dict(zip(frame["graph"], frame["condition"].str.split(",").str[0], strict=True))
-  points = points[points["graph"].isin(list(hardness))]
-  names = [condition_name(hardness[g], bool(e)) for g, e in zip(points["graph"], points["exploration"], strict=True)]
-  return points.assign(condition=names)
+def _published(config: RiskAversion) -> pd.DataFrame:
+  """The paper's points on graphs that are as hard here as there, by our names of the conditions; column same_cut."""
+  points, shown = published.graph_task(), []
+  for hardness, (task, _) in config.tasks().items():
+    name = f"G({task.num_chains},{task.chain_length})"
+    rows = points[(points["graph"] == name) & (points["hardness"] == hardness)]
+    conditions = [condition_name(hardness, bool(exploration)) for exploration in rows["exploration"]]
+    shown.append(rows.assign(condition=conditions, same_cut=task.max_steps == published.CUT))
+  return pd.concat(shown, ignore_index=True)
 
 
 _NOT_RISK_AVERSE = ("untrained", *TEACHERS)

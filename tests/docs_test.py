@@ -24,7 +24,7 @@ from loopjax.runtime import devices, seeds
 from loopjax.star_graph import graph, null_worlds, students, teacher, walks
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import OBJECTIVES
-from loopjax.sweep import store, units
+from loopjax.sweep import store, tables, units
 from loopjax.training import step
 from loopjax.training.step import Training
 

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+HARDNESS = {"G(5,3)": "easy", "G(5,5)": "hard"}
+CUT = 128  # "about 130 nodes"
+
 
 def graph_task() -> pd.DataFrame:
-  """Columns graph, exploration (0 or 1), temperature, reached, returns, response_length, approx."""
-  return _read("graph_task.csv")
+  """Columns graph, hardness, exploration (0 or 1), temperature, reached, returns, response_length, approx."""
+  points = _read("graph_task.csv")
+  return points.assign(hardness=points["graph"].map(HARDNESS))
 
 
 def margin() -> pd.DataFrame:

@@ -35,7 +35,7 @@ from loopjax.plotting.panels import WIDTHS, dress, new_figure, new_panels
 from loopjax.plotting.style import LEARNERS, MARKER, SMALL, TITLE, palette
 from loopjax.runtime.config import require
 
-_PUBLISHED = "published"
+_PUBLISHED, _OTHER_CUT, _GREY = "published", "published, another cut", "0.75"
 
 
 def against_temperature(
@@ -58,7 +58,8 @@ def against_temperature(
     conditions: which to show, in the legend's order; None: all, as they come in `frame`.
     colours: a colour per condition; None: `palette(conditions)`.
     theory: columns `hue`, learner (a key of `LEARNERS`), temperature and the measures that theory gives.
-    published: columns `hue`, temperature and the measures that are published.
+    published: columns `hue`, temperature and the measures that are published; and same_cut where walks were cut
+      elsewhere than here: those points are grey.
     title: of the figure.
 
   Raises:
@@ -140,15 +141,15 @@ def _draw_panel(
   axes: Axes, measure: str, frames: Sequence[pd.DataFrame | None], hue: str, colours: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Students, theory and published points (`frames`) of the conditions; gives the legend's entries beside students."""
-  learners, has_published = [], False
+  learners: list[str] = []
+  markers: dict[str, Any] = {}
   for condition, colour in colours.items():
     rows, theory, published = (None if x is None else x[x[hue] == condition] for x in frames)
     draw_mean(axes, seed_table(rows, "temperature", measure), condition, colour)
     learners += _draw_theory(axes, theory, measure, condition, colour)
-    has_published |= _draw_published(axes, published, measure, condition, colour)
+    markers |= _draw_published(axes, published, measure, condition, colour)
   axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
-  styles = {name: line_style(LEARNERS[name]) for name in learners}
-  return styles | ({_PUBLISHED: marker_style("0.35")} if has_published else {})
+  return {name: line_style(LEARNERS[name]) for name in learners} | markers
 
 
 def _draw_theory(axes: Axes, rows: pd.DataFrame | None, measure: str, condition: str, colour: Any) -> list[str]:
@@ -165,10 +166,12 @@ def _draw_theory(axes: Axes, rows: pd.DataFrame | None, measure: str, condition:
   return learners
 
 
-def _draw_published(axes: Axes, rows: pd.DataFrame | None, measure: str, condition: str, colour: Any) -> bool:
-  """Draws the published points of one condition; whether there are any."""
+def _draw_published(axes: Axes, rows: pd.DataFrame | None, measure: str, condition: str, colour: Any) -> dict[str, Any]:
+  """Draws the published points of one condition; gives the legend's entry, if there are any."""
   if rows is None or measure not in rows.columns or rows[measure].notna().sum() == 0:
-    return False
+    return {}
+  is_same = "same_cut" not in rows or bool(rows["same_cut"].all())
+  name, edge = (_PUBLISHED, colour) if is_same else (_OTHER_CUT, _GREY)
   x, y = rows["temperature"].to_numpy(float), rows[measure].to_numpy(float)
-  axes.plot(x, y, **MARKER, markeredgecolor=colour, zorder=4, label=f"{condition}, published")
-  return True
+  axes.plot(x, y, **MARKER, markeredgecolor=edge, zorder=4, label=f"{condition}, {name}")
+  return {name: marker_style("0.35" if is_same else _GREY)}
