@@ -36,7 +36,7 @@ from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require, require_conditions, require_temperatures
-from loopjax.star_graph import evaluation, student_functions, teacher, theory
+from loopjax.star_graph import evaluation, student_functions, teacher, theory, tidy
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import injected_positions, row_length, task_state
@@ -134,16 +134,12 @@ def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain)
     )
     return jnp.mean(measures.cycle_probability[:, 0], axis=0)
 
-  num_students = len(group.is_finite)
   is_brief = devices.is_brief(config.num_graphs * config.task.max_steps)
-  found = seeds.to_host(seeds.map_seeds(one, obtain.mesh, brief=is_brief)(group.state), num_students)
+  found = seeds.to_host(seeds.map_seeds(one, obtain.mesh, brief=is_brief)(group.state), len(group.is_finite))
   cycles = np.arange(config.num_cycles)
   expected = np.stack([exact_resets(one, cycles) for one in group.tasks]).repeat(len(group.seed_numbers), axis=0)
-  return pd.DataFrame({
-    "row": np.repeat(np.arange(num_students), len(cycles)), "cycles": np.tile(cycles, num_students),
-    "reset_probability": np.where(group.is_finite[:, None], found, np.nan).ravel(),
-    "exact_reset_probability": expected.ravel(),
-  })  # fmt: skip
+  columns = {"reset_probability": found, "exact_reset_probability": expected}
+  return tidy.frame(group.is_finite, columns, {"cycles": cycles})
 
 
 def exact_resets(task: StarGraph, cycles: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from loopjax.claims import Claim, Fitness
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.runtime.config import check_fields, require
-from loopjax.star_graph import fitness, student_functions, teacher, theory
+from loopjax.star_graph import fitness, student_functions, teacher, theory, tidy
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import row_length
@@ -115,10 +115,7 @@ def requests(config: PropositionOne) -> list[Request]:
 def _measure_group(config: PropositionOne, group: Students, obtain: Obtain) -> pd.DataFrame:
   """The rows of one n."""
   measures = measure_students(config, group, obtain.mesh)
-  visits, num_students = np.arange(1, config.num_visits + 1), len(group.is_finite)
-  frame = pd.DataFrame({"row": np.repeat(np.arange(num_students), len(visits)), "visit": np.tile(visits, num_students)})
-  for name, values in measures._asdict().items():
-    frame[name] = np.where(group.is_finite[:, None], values, np.nan).ravel()
+  frame = tidy.frame(group.is_finite, measures._asdict(), {"visit": np.arange(1, config.num_visits + 1)})
   if not obtain.claims_only:
     losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
     frame = with_losses(frame, losses)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import QUANTILES, ConfidenceSummary
 from loopjax.runtime import seeds
+from loopjax.star_graph import tidy
 from loopjax.star_graph.evaluation import Rollouts
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.students import Students
@@ -83,19 +84,10 @@ def to_frames(
   summaries: ConfidenceSummary, temperatures: Sequence[float], repetitions: Sequence[int], is_finite: np.ndarray
 ) -> LoopFrames:
   """The frames of summaries on the host, whose leaves begin with [S, R]."""
-  row, temperature, repetition = (axis.ravel() for axis in np.indices(summaries.by_repetition.shape))
-  by_repetition = pd.DataFrame({
-    "row": row, "temperature": np.array(temperatures)[temperature], "repetition": repetition + 1,
-  })  # fmt: skip
   quantiles = np.full((*summaries.by_repetition.shape, len(QUANTILES)), np.nan)
   quantiles[:, :, np.array(repetitions) - 1] = summaries.quantiles
   columns = {column: getattr(summaries, field) for column, field in PER_REPETITION.items()}
   columns |= {f"q{100 * level:.0f}": quantiles[..., i] for i, level in enumerate(QUANTILES)}
-  for column, values in columns.items():
-    by_repetition[column] = np.where(is_finite[row], values.ravel(), np.nan)
-
-  row, temperature = (axis.ravel() for axis in np.indices(summaries.loop_share.shape))
-  summary = pd.DataFrame({"row": row, "temperature": np.array(temperatures)[temperature]})
-  for column, field in PER_STUDENT.items():
-    summary[column] = np.where(is_finite[row], getattr(summaries, field).ravel(), np.nan)
-  return LoopFrames(summary, by_repetition)
+  groups, places = {"temperature": temperatures}, {"repetition": np.arange(1, summaries.by_repetition.shape[-1] + 1)}
+  per_student = {column: getattr(summaries, field) for column, field in PER_STUDENT.items()}
+  return LoopFrames(tidy.frame(is_finite, per_student, groups), tidy.frame(is_finite, columns, groups, places))

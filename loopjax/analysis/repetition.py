@@ -11,7 +11,7 @@ J lags.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from loopjax.analysis.temporal_errors import PairMeans, Resemblance, TemporalErr
 from loopjax.analysis.visits import Visits, check_errors_defined, visits_of_logits
 from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import evaluation, student_functions, teacher, theory, walks
+from loopjax.star_graph import evaluation, student_functions, teacher, theory, tidy, walks
 from loopjax.star_graph.graph import Graph, StarGraph
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.student_functions import Problems
@@ -199,20 +199,24 @@ def to_frames(
   measured: Repetition, chance: Chance, temperatures: Sequence[float], is_finite: np.ndarray
 ) -> RepetitionFrames:
   """The frames of measures whose leaves begin with [S, T + 1]."""
-  frame = functools.partial(_long, temperatures, is_finite)
+  kinds = [ROLLOUTS] * len(temperatures) + [TEACHER]
+  groups: dict[str, Any] = {"walks": kinds, "temperature": [*temperatures, np.nan]}
   by_lag, by_visit = [], []
   for pairs in PAIRS:
     resemblance: Resemblance = getattr(measured.errors, pairs)
     lags = {"correlation": resemblance.correlation_by_lag, "num_pairs": resemblance.num_pairs_by_lag}
-    by_lag.append(frame(lags, index="lag", first=1).assign(pairs=pairs))
+    places = {"lag": np.arange(1, resemblance.correlation_by_lag.shape[-1] + 1)}
+    by_lag.append(tidy.frame(is_finite, lags, groups, places).assign(pairs=pairs))
     for by, first in (("visit", 1), ("distance", 0)):
       columns = _means_by(resemblance.persistence, by)
       is_known = (pairs, by) == ("own_walk", "visit")
       columns["chance"] = chance.by_visit if is_known else np.full_like(columns["persistence"], np.nan)
-      by_visit.append(frame(columns, index="index", first=first).assign(pairs=pairs, by=by))
+      places = {"index": np.arange(columns["persistence"].shape[-1]) + first}
+      by_visit.append(tidy.frame(is_finite, columns, groups, places).assign(pairs=pairs, by=by))
   visits = pd.concat(by_visit, ignore_index=True)
   visits = visits[visits["num_pairs"] > 0].reset_index(drop=True)
-  return RepetitionFrames(frame(_summary(measured, chance)), pd.concat(by_lag, ignore_index=True), visits)
+  summary = tidy.frame(is_finite, _summary(measured, chance), groups)
+  return RepetitionFrames(summary, pd.concat(by_lag, ignore_index=True), visits)
 
 
 def _summary(measured: Repetition, chance: Chance) -> dict[str, np.ndarray]:
@@ -244,23 +248,3 @@ def _means_by(means: PairMeans, by: str) -> dict[str, np.ndarray]:
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
   """NaN over 0: no pairs, or a chance of none."""
   return numerator / np.where(denominator == 0, np.nan, denominator)
-
-
-def _long(
-  temperatures: Sequence[float], is_finite: np.ndarray, columns: Mapping[str, Any], index: str | None = None,
-  first: int = 0,
-) -> pd.DataFrame:  # fmt: skip
-  """Arrays [S, T + 1], or with a third axis that becomes the column `index`, counted from `first`."""
-  row, group, *rest = (axis.ravel() for axis in np.indices(next(iter(columns.values())).shape))
-  frame = pd.DataFrame({
-    "row": row,
-    "walks": np.where(group < len(temperatures), ROLLOUTS, TEACHER),
-    "temperature": np.array([*temperatures, np.nan])[group],
-  })  # fmt: skip
-  if index is not None:
-    frame[index] = rest[0] + first
-  for name, values in columns.items():
-    is_count = name.endswith("num_pairs")
-    kept = np.where(is_finite[row] | is_count, np.asarray(values, np.float64).ravel(), np.nan)
-    frame[name] = kept.astype(np.int64) if is_count else kept
-  return frame

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from loopjax.generation.generate import Continuations
 from loopjax.generation.settings import Generation
 from loopjax.runtime import seeds
-from loopjax.star_graph import rollouts, student_functions, teacher, walks
+from loopjax.star_graph import rollouts, student_functions, teacher, tidy, walks
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.rollouts import Asked
 from loopjax.star_graph.student_functions import Problems
@@ -121,16 +121,8 @@ def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
 
 
 def measures_frame(measures: walks.WalkMeasures, generation: Generation, is_finite: np.ndarray) -> pd.DataFrame:
-  """One row per student and column: row, the processors' strengths by their names, and the fields of `WalkMeasures`.
-
-  The measures of a student that is not finite are NaN.
-  """
-  num_seeds, num_columns = measures.reached.shape
-  labels = {name: np.tile(strengths, num_seeds) for name, strengths in generation.labels().items()}
-  frame = pd.DataFrame({"row": np.repeat(np.arange(num_seeds), num_columns), **labels})
-  for name, values in measures._asdict().items():
-    frame[name] = np.where(is_finite[:, None], values, np.nan).ravel()
-  return frame
+  """One row per student and column: row, the processors' strengths by their names, and the fields of `WalkMeasures`."""
+  return tidy.frame(is_finite, measures._asdict(), generation.labels())
 
 
 def evaluate_students(
