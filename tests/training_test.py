@@ -159,6 +159,24 @@ class OptimizerTest(parameterized.TestCase):
       expected = before if path[-1].key == "scale" else before * shrunk
       np.testing.assert_allclose(after, expected, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
 
+  def test_after_an_update_the_objective_sees_the_new_student_with_a_key_of_its_own(self):
+    config = Training(num_steps=10, rows_per_step=1, learning_rate=0.1, warmup_steps=0, weight_decay=0)
+
+    def after_update(params, extra, key):
+      return {"w": params["w"], "count": extra["count"] + 1, "drawn": jax.random.uniform(key)}
+
+    loss = lambda params, batch, key, extra: (params["w"], jnp.float32(1), extra)
+    objective = Objective(lambda key, state, extra: jnp.zeros(()), loss, after_update)
+    params, extra = {"w": jnp.ones(())}, {"w": jnp.ones(()), "count": jnp.int32(0), "drawn": jnp.float32(0)}
+    state = TrainState(jnp.int32(0), params, make_optimizer(config).init(params), jax.random.key(0), (), extra)
+    step, drawn = jax.jit(lambda state: train_step(objective, config, state)[0]), []
+    for number in range(1, 4):
+      state = step(state)
+      self.assertLess(state.params["w"], 1)
+      self.assertEqual((float(state.extra["w"]), int(state.extra["count"])), (float(state.params["w"]), number))
+      drawn.append(float(state.extra["drawn"]))
+    self.assertLen(set(drawn), 3)
+
   def test_gradients_are_means_over_positions_and_clipped(self):
     """The loss is g.w summed over 8 rows, each of weight 4: the mean's gradient is g / 4, and clipping sees it."""
     config = Training(num_steps=10, rows_per_step=8, learning_rate=0.1, warmup_steps=0, weight_decay=0, clip_norm=0.5)

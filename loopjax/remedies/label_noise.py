@@ -43,7 +43,8 @@ class LabelNoise:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return with_label_noise(task, model, training)
 
-  def extra(self) -> jax.Array:
+  def init(self, key: jax.Array) -> jax.Array:
+    del key
     return jnp.float32(self.share)
 
 

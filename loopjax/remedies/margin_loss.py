@@ -54,7 +54,8 @@ class MarginLoss:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return margin_loss(task, model, training)
 
-  def extra(self) -> MarginLossState:
+  def init(self, key: jax.Array) -> MarginLossState:
+    del key
     return MarginLossState(jnp.float32(self.margin_weight), jnp.float32(self.margin))
 
 

@@ -66,7 +66,7 @@ class ObjectiveConfig(Protocol):
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     """The objective. Fields that are not in `extra` are static: they choose another objective, another program."""
 
-  def extra(self) -> Any:
+  def init(self, key: jax.Array) -> Any:
     """The initial `TrainState.extra`: a pytree of arrays, traced."""
 
 
@@ -78,7 +78,8 @@ class MaximumLikelihood:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return teacher_forcing(task, model, training)
 
-  def extra(self) -> tuple[()]:
+  def init(self, key: jax.Array) -> tuple[()]:
+    del key
     return ()
 
 

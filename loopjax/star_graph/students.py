@@ -34,6 +34,8 @@ from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, Objectiv
 from loopjax.training import checkpoints, runner
 from loopjax.training.step import Objective, Training, TrainState
 
+_OF_OBJECTIVE = 2**31 - 1  # folded into a seed's key for what its objective carries
+
 
 class Students(NamedTuple):
   """Students and what they are: a row per (task, seed), seed by seed within a task.
@@ -124,19 +126,22 @@ def initial_states(
   config: Training,
   seed_numbers: Sequence[int],
   mesh: Mesh,
-  extras: Sequence[Any] | None = None,
+  objectives: Sequence[ObjectiveConfig] | None = None,
 ) -> TrainState:
   """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
 
   The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
-  two tasks begins with the same parameters and graphs. `extras` is what the objective carries, one per task; nothing by
-  default.
+  two tasks begins with the same parameters and graphs. `objectives` are what they train for, one per task; maximum
+  likelihood by default.
   """
-  extras = [()] * len(tasks) if extras is None else extras
+  objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
   states = [task_state(task, config) for task in tasks]
-  rows = [(state, extra, seed) for state, extra in zip(states, extras, strict=True) for seed in seed_numbers]
-  keys = stack([jax.random.key(seed) for *_, seed in rows])
-  carried = (stack([state for state, *_ in rows]), stack([extra for _, extra, _ in rows]))
+  rows = [
+    (state, one, jax.random.key(seed)) for state, one in zip(states, objectives, strict=True) for seed in seed_numbers
+  ]
+  keys = stack([key for *_, key in rows])
+  extras = stack([objective.init(jax.random.fold_in(key, _OF_OBJECTIVE)) for _, objective, key in rows])
+  carried = (stack([state for state, *_ in rows]), extras)
   return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, *carried), mesh))
 
 
@@ -179,7 +184,7 @@ def train_students(
   check_one_program(tasks)
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
   objective = _build(tasks, model, config, objectives)
-  state = initial_states(tasks, model, config, seed_numbers, mesh, [one.extra() for one in objectives])
+  state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
   trained = runner.train(
     objective,
     config,
@@ -275,7 +280,7 @@ def _load_rows(
   folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
 ) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
-  carried = task_state(task, config), objective.extra()
+  carried = task_state(task, config), objective.init(jax.random.key(0))
   one = jax.eval_shape(lambda: fresh_student(task, model, config, jax.random.key(0), *carried))
   loaded = checkpoints.load_rows(folder, one, num_rows)
   if loaded is None:

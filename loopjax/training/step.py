@@ -21,6 +21,7 @@ import optax
 
 from loopjax.runtime.config import check_fields, require
 
+_AFTER = 2**31 - 1  # folded into a step's key for what comes after its update
 _NO_STEP = 2**31 - 1  # folded into a student's key, where 0, 1, ... are its steps
 
 
@@ -96,10 +97,13 @@ class Objective(NamedTuple):
     loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra). The mean is their ratio; of
       several terms, each with a mean of its own, tuples: what is trained for is the sum of the ratios. The first weight
       is the number of trained positions, in expectation where they are weighted.
+    after_update: (new params, extra, key) -> extra, after each update; for what looks at the updated student, such as
+      one that walks on its own in training. None: nothing is done.
   """
 
   sample: Callable[[jax.Array, Any, Any], Any]
   loss: Callable[[Any, Any, jax.Array, Any], tuple[Any, Any, Any]]
+  after_update: Callable[[Any, Any, jax.Array], Any] | None = None
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -162,6 +166,8 @@ def train_step(
     loss, gradients = jax.lax.psum((loss, gradients), data_axis)
   updates, opt_state = make_optimizer(training).update(gradients, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
+  if objective.after_update is not None:
+    extra = objective.after_update(params, extra, jax.random.fold_in(loss_key, _AFTER))
   metrics = Metrics(loss, optax.tree.norm(gradients), trained_positions)
   return TrainState(state.step + 1, params, opt_state, state.key, state.task, extra), metrics
 
