@@ -1,8 +1,8 @@
 """The CHAMP corpus, `v0.json` of `champ-dataset`: problems -> conversations -> messages {role, text, error}.
 
-A conversation is named `MODEL|SETTING`. Its responses are the messages of role `Model.MODEL`; those of role `Imputation`
-were written in. `LENGTH_CURRENT` marks a response that the length limit cut. Under `LENGTH_PREVIOUS` nothing was asked,
-since an earlier response had been cut: that is a request without a response.
+A conversation is named `MODEL|SETTING`. Its responses are the messages of role `Model.MODEL`; those of role
+`Imputation` were written in. `LENGTH_CURRENT` marks a response that the length limit cut. Under `LENGTH_PREVIOUS`
+nothing was asked, since an earlier response had been cut: that is a request without a response.
 
 Source: Y. Mao, Y. Kim, Y. Zhou, "CHAMP: A Competition-level Dataset for Fine-Grained Analyses of LLMs' Mathematical
 Reasoning Capabilities" (2024), and the package's `__init__.py`.
@@ -29,9 +29,8 @@ def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
   """A trace for each message of a model, in all conversations about a problem."""
   for name, conversation in fields.mapping(record["conversations"], "conversations").items():
     asked = ""
-    messages = fields.items(fields.mapping(conversation, "conversation").get("messages"), "messages")
-    for index, message in enumerate(messages):
-      message = fields.mapping(message, "message")
+    listed = fields.items(fields.mapping(conversation, "conversation").get("messages"), "messages")
+    for index, message in enumerate(fields.mapping(one, "message") for one in listed):
       role, text = fields.text(message.get("role"), "role"), fields.text(message.get("text"))
       if not role.startswith("Model."):
         asked = text

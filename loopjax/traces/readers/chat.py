@@ -24,8 +24,8 @@ NAME = "chat"
 def matches(record: Record) -> bool:
   """Whether a record is one response of either API."""
   choices = record.get("choices")
-  has_choice = isinstance(choices, list) and bool(choices) and isinstance(choices[0], dict)
-  return has_choice and ("message" in choices[0] or "text" in choices[0])
+  first = fields.at(choices, 0)
+  return isinstance(first, dict) and ("message" in first or "text" in first)
 
 
 def read(record: Record, source: Source) -> Iterator[Trace | Problem]:

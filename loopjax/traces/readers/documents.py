@@ -50,7 +50,7 @@ class _Walk:
 
   def _step_inside(self, token: bytes) -> None:
     if token == b"," and isinstance(self.place[-1], int):
-      self.place[-1] += 1  # type: ignore[operator]
+      self.place[-1] += 1
     elif token == b",":
       self.waits_for_key[-1] = True
     elif self.waits_for_key[-1] and token.startswith(b'"'):

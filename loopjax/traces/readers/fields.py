@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Content(NamedTuple):
   answer: str
 
 
-def is_list(value: Any) -> bool:
+def is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
   """Whether a value is a list of a JSON file or of a Parquet file."""
   return isinstance(value, list | tuple)
 
@@ -144,7 +144,7 @@ def ids(value: Any, name: str = "token_ids") -> np.ndarray | None:
 
 
 def logprobs(values: Iterable[Any]) -> np.ndarray:
-  """Log-probabilities [L] float64; NaN for what is no number, for a positive one, and for -9999 (servers' "unlikely")."""
+  """Log-probabilities [L] float64; NaN for what is no number or positive, and for -9999, servers' "unlikely"."""
   found = np.array([math.nan if (one := number(value)) is None else one for value in values], np.float64)
   found[(found > 1e-3) | (found <= -9999)] = math.nan
   return np.minimum(found, 0)

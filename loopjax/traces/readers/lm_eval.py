@@ -1,8 +1,8 @@
 """`samples_*.jsonl` of lm-evaluation-harness: one line per document **and filter**, so a response may stand twice.
 
-`resps` is [request][repeat]. The file has neither ids nor finish reasons. A chat model's reasoning was dropped before it
-was written, and null became an empty string: such a response is lost. The task is in the file's name, the model in its
-folder's, the temperature among the arguments.
+`resps` is [request][repeat]. The file has neither ids nor finish reasons. A chat model's reasoning was dropped before
+it was written, and null became an empty string: such a response is lost. The task is in the file's name, the model in
+its folder's, the temperature among the arguments.
 
 Example: {"doc_id": 0, "doc": {}, "target": "4", "arguments": {"gen_args_0": {"arg_0": "2+2?", "arg_1":
   {"temperature": 0.6}}}, "resps": [["4", "5"]], "filtered_resps": ["4"], "filter": "none", "exact_match": 1.0}

@@ -14,8 +14,23 @@ from typing import Any
 
 from loopjax.config import require
 from loopjax.traces.readers import (
-  champ, chat, documents, evalchemy, inspect_log, lighteval, lm_eval, openai_batch, opening, openr1, parquet, plain,
-  responses_api, s1k, sglang, sharegpt, vllm,
+  champ,
+  chat,
+  documents,
+  evalchemy,
+  inspect_log,
+  lighteval,
+  lm_eval,
+  openai_batch,
+  opening,
+  openr1,
+  parquet,
+  plain,
+  responses_api,
+  s1k,
+  sglang,
+  sharegpt,
+  vllm,
 )  # fmt: skip
 from loopjax.traces.readers.fields import Source
 from loopjax.traces.trace import Kind, Problem, Trace

@@ -50,8 +50,7 @@ def trace(body: Record, source: Source, problem: str, asked: str, key: str | Non
 
 def _parts(body: Record) -> tuple[str, str]:
   reasoning, answer = [], []
-  for item in fields.items(body.get("output"), "output"):
-    item = fields.mapping(item, "an item of output")
+  for item in (fields.mapping(one, "an item of output") for one in fields.items(body.get("output"), "output")):
     if item.get("type") == "reasoning":
       blocks = [*fields.items(item.get("content"), "content")] or [*fields.items(item.get("summary"), "summary")]
       reasoning += [fields.text(block.get("text")) for block in blocks if isinstance(block, dict)]

@@ -2,7 +2,7 @@
 
 s1K-1.1 has `deepseek_...` and `gemini_...`; s1K has `thinking_trajectories[]` and `attempt`.
 
-Example: {"question": "2+2?", "deepseek_thinking_trajectory": "2 and 2", "deepseek_attempt": "4", "deepseek_grade": "Yes"}
+Example: {"question": "2+2?", "deepseek_thinking_trajectory": "2 and 2", "deepseek_attempt": "4"}
 Source: the data cards of simplescaling/s1K and simplescaling/s1K-1.1.
 """
 

@@ -1,4 +1,4 @@
-"""Conversations as ShareGPT writes them: `conversations` [{from, value}], OpenThoughts too; or `messages` [{role, content}].
+"""Conversations: ShareGPT's `conversations` [{from, value}], OpenThoughts too; or `messages` [{role, content}].
 
 Every turn of the model is a response. OpenThoughts puts the thought between `<|begin_of_thought|>` and
 `<|end_of_thought|>`; these stay in the text.

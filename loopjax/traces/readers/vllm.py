@@ -25,8 +25,8 @@ NAME = "vllm"
 def matches(record: Record) -> bool:
   """Whether a record is a `RequestOutput`."""
   outputs = record.get("outputs")
-  listed = isinstance(outputs, list | tuple) and bool(outputs) and isinstance(outputs[0], dict)
-  return listed and ("text" in outputs[0] or "token_ids" in outputs[0])
+  first = fields.at(outputs, 0)
+  return isinstance(first, dict) and ("text" in first or "token_ids" in first)
 
 
 def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
@@ -35,8 +35,7 @@ def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
   problem = fields.problem(record, asked, source)
   request = record.get("request_id")
   outputs = fields.items(record.get("outputs"), "outputs")
-  for index, output in enumerate(outputs):
-    output = fields.mapping(output, "output")
+  for index, output in enumerate(fields.mapping(one, "output") for one in outputs):
     ids = fields.ids(output.get("token_ids"))
     own = output.get("index", index)
     yield Trace(
