@@ -93,13 +93,16 @@ class Grams:
     positions = self._keys[inside] & ((np.uint64(1) << self._position_bits) - np.uint64(1))
     return Groups(positions.astype(np.int64), np.cumsum(sizes) - sizes, sizes)
 
-  def groups(self, candidates: Groups, which: np.ndarray) -> Groups:
-    """The chosen candidates, compared: within a group the n-grams are equal, between groups they differ."""
+  def groups(self, candidates: Groups, which: np.ndarray, within: int | None = None) -> Groups:
+    """The chosen candidates, compared: within a group the n-grams are equal, between groups they differ.
+
+    With `within`, neighbours in a group that are farther apart are not compared, and may differ.
+    """
     groups = self.chosen(candidates, which)
-    wrong = self._wrong(groups)
+    wrong = self._wrong(groups, within)
     return _separated(self._ids, self._n, groups, wrong) if wrong.any() else groups
 
-  def _wrong(self, groups: Groups) -> np.ndarray:
+  def _wrong(self, groups: Groups, within: int | None) -> np.ndarray:
     """[G], whether a group may hold n-grams that differ.
 
     A link joins an n-gram to the one before it in its group. Links of neighbouring positions over one distance form a
@@ -108,6 +111,8 @@ class Grams:
     earlier = np.full(self._ids.size, -1, np.int64)
     linked = np.ones(groups.positions.size, bool)
     linked[groups.starts] = False
+    if within is not None:
+      linked[1:] &= np.diff(groups.positions) <= within
     earlier[groups.positions[linked]] = groups.positions[np.flatnonzero(linked) - 1]
     second = np.flatnonzero(earlier >= 0)
     first = earlier[second]
