@@ -185,7 +185,7 @@ _PLOT = "The answer is boxed.\nLet me verify once more.\n"
 
 KINDS = (
   Kind("block_of_37_words", _INTRO + _sentence(2, 37) * 25, True, "locked cycle"),
-  Kind("one_word", _INTRO + "wait " * 300, True, "locked cycle"),
+  Kind("one_word", _INTRO + "wait " * 300, True, "run"),
   Kind("exclamation_marks", _INTRO + "!" * 400, True, "run"),
   Kind("zeros", _INTRO + "= " + "0" * 400, True, "run"),
   Kind("newlines", _INTRO + "\n" * 400, True, "run"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from loopjax.loops.ids import Ids
 
-_BASE = 0x9E3779B97F4A7C15 | 1
+_BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _ROWS = 2**14  # n-grams compared at once: bounds the memory
 
@@ -37,20 +37,23 @@ class Groups(NamedTuple):
 
 
 def powers(base: int, num: int) -> np.ndarray:
-  """1, base, base^2, ... modulo 2^64: [num], uint64."""
+  """base, base^2, base^3, ... modulo 2^64: [num], uint64."""
   result = np.full(num, base, np.uint64)
-  result[:1] = 1
   return np.multiply.accumulate(result, out=result)
 
 
 def window_hashes(ids: np.ndarray, n: int) -> np.ndarray:
-  """The hash of each n-gram, [N - n + 1], uint64: the sum over j of id(i + j) base^j, modulo 2^64."""
+  """The hash of each n-gram, [N - n + 1], uint64: the sum over j of id(i + j - 1) base^j, modulo 2^64.
+
+  j runs from 1 to n, since the upper bits do not tell small ids apart that are not multiplied.
+  """
   sums = np.zeros(ids.size + 1, np.uint64)
   np.multiply(ids.astype(np.uint64, copy=False), powers(_BASE, ids.size), out=sums[1:])
   np.cumsum(sums[1:], out=sums[1:])
   hashes = sums[n:] - sums[: sums.size - n]
   del sums
-  return np.multiply(hashes, powers(_INVERSE, hashes.size), out=hashes)
+  hashes[1:] *= powers(_INVERSE, hashes.size - 1)
+  return hashes
 
 
 class Grams:
@@ -106,7 +109,8 @@ class Grams:
     """[G], whether a group may hold n-grams that differ.
 
     A link joins an n-gram to the one before it in its group. Links of neighbouring positions over one distance form a
-    chain. Of a chain the first n-grams are compared in full, and of all others the last unit: the rest has been.
+    chain. Of a chain the first n-grams are compared in full, and of all others the last unit: the rest has been. Where
+    units differ, the n - 1 n-grams that follow may hold them too.
     """
     earlier = np.full(self._ids.size, -1, np.int64)
     linked = np.ones(groups.positions.size, bool)
@@ -123,9 +127,10 @@ class Grams:
     differs[head] |= different(self._ids, self._n, first[head], second[head])
     if not differs.any():
       return np.zeros(groups.starts.size, bool)
-    chain = np.cumsum(head) - 1
-    suspect = second[np.isin(chain, chain[differs])]
-    return np.logical_or.reduceat(np.isin(groups.positions, suspect), groups.starts)
+    suspect = np.zeros(self._ids.size + self._n, np.int32)
+    np.add.at(suspect, second[differs], 1)
+    np.add.at(suspect, second[differs] + self._n, -1)
+    return np.logical_or.reduceat(np.cumsum(suspect)[groups.positions] > 0, groups.starts)
 
 
 def different(ids: Ids, n: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -141,16 +146,17 @@ def different(ids: Ids, n: int, first: np.ndarray, second: np.ndarray) -> np.nda
 def _separated(ids: Ids, n: int, groups: Groups, wrong: np.ndarray) -> Groups:
   """The groups with those at which `wrong` [G] is true split by their units; single n-grams are left out."""
   names = np.repeat(np.arange(groups.starts.size), groups.sizes)
-  suspect = np.flatnonzero(wrong[names])
-  places = groups.positions[suspect]
-  exact = names[suspect]
-  for j in range(n):
-    _, unit = np.unique(ids[places + j], return_inverse=True)
-    _, exact = np.unique(exact * (int(unit.max()) + 1) + unit, return_inverse=True)
-  names[suspect] = exact + groups.starts.size
+  rest, fresh = np.flatnonzero(wrong[names]), groups.starts.size
+  while rest.size:  # what equals the first of its group stays; all others make a group of their own
+    first = np.flatnonzero(np.diff(names[rest], prepend=-1))
+    number = np.cumsum(np.diff(names[rest], prepend=-1) != 0) - 1
+    heads = groups.positions[rest[first]][number]
+    rest, number = (part[different(ids, n, heads, groups.positions[rest])] for part in (rest, number))
+    names[rest] = fresh + number
+    fresh += first.size
   order = np.argsort(names, kind="stable")
   positions, names = groups.positions[order], names[order]
-  starts = np.flatnonzero(np.concatenate(([True], names[1:] != names[:-1])))
+  starts = np.flatnonzero(np.diff(names, prepend=-1))
   sizes = np.diff(np.append(starts, names.size))
   keep = sizes > 1
   return Groups(positions[np.repeat(keep, sizes)], np.cumsum(sizes[keep]) - sizes[keep], sizes[keep])
