@@ -12,6 +12,7 @@ setuptools.setup(
   package_data={
     "loopjax.plotting": ["__init__.pyi"],
     "loopjax.report": ["template.html", "style.css", "viewer.js"],
+    "loopjax.traces": ["page.html", "page.css", "page.js"],
     "experiments.published": ["*.csv"],
   },
   python_requires=">=3.11",
@@ -32,6 +33,7 @@ setuptools.setup(
     "seaborn>=0.13.2,<0.14",
     "tqdm>=4.66,<5",
   ],
+  entry_points={"console_scripts": ["loopjax-traces = loopjax.traces.main:main"]},
   extras_require={
     "dev": [
       "hypothesis>=6.100,<7",
@@ -42,6 +44,7 @@ setuptools.setup(
       "tensorboard>=2.19,<3",
     ],
     "bench": ["torch>=2.5,<3"],
+    "inspect": ["inspect_ai>=0.3.206"],  # to read its .eval logs
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],

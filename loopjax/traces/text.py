@@ -18,9 +18,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
   if not rows:
     return "no responses"
   lengths, shares = ("length: looping", "other"), ("cut %", "lost %", "unknown %", "unclosed %", "accuracy %")
-  main = [(*_KEYS, "responses", "problems", "recurrence %", "locked cycle %", *lengths, *shares)]
+  main: list[tuple[str, ...]] = [(*_KEYS, "responses", "problems", "recurrence %", "locked cycle %", *lengths, *shares)]
   main += [_main(row) for row in rows]
-  classes = [(*_KEYS, *(f"{name} %" for name in CLASSES))]
+  classes: list[tuple[str, ...]] = [(*_KEYS, *(f"{name} %" for name in CLASSES))]
   classes += [(*_names(row), *(percent(row["classes"][name]) for name in CLASSES)) for row in rows]
   return "\n".join((_aligned(main), "", "Classes:", _aligned(classes)))
 
