@@ -17,8 +17,8 @@ import numpy as np
 
 from loopjax.loops.ids import Ids
 
-_BASE = 0x9E3779B97F4A7C15
-_INVERSE = pow(_BASE, -1, 2**64)
+BASE = 0x9E3779B97F4A7C15
+INVERSE = pow(BASE, -1, 2**64)
 _ROWS = 2**14  # n-grams compared at once: bounds the memory
 
 
@@ -48,11 +48,11 @@ def window_hashes(ids: np.ndarray, n: int) -> np.ndarray:
   j runs from 1 to n, since the upper bits do not tell small ids apart that are not multiplied.
   """
   sums = np.zeros(ids.size + 1, np.uint64)
-  np.multiply(ids.astype(np.uint64, copy=False), powers(_BASE, ids.size), out=sums[1:])
+  np.multiply(ids.astype(np.uint64, copy=False), powers(BASE, ids.size), out=sums[1:])
   np.cumsum(sums[1:], out=sums[1:])
   hashes = sums[n:] - sums[: sums.size - n]
   del sums
-  hashes[1:] *= powers(_INVERSE, hashes.size - 1)
+  hashes[1:] *= powers(INVERSE, hashes.size - 1)
   return hashes
 
 
