@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.config import require
-from loopjax.loops.grams import Grams
+from loopjax.loops.grams import Grams, window_hashes
 from loopjax.loops.ids import Ids, as_ids
 
 REPETITIONS = 3  # from which on a periodic stretch is a locked cycle
@@ -116,7 +116,9 @@ def _distances(ids: Ids, n: int, positions: np.ndarray | None) -> np.ndarray:
 
   A distance above n may be too small (it rests on hashes alone), one up to n is exact.
   """
-  grams = Grams(ids, n, positions)
+  hashes = window_hashes(ids, n)
+  grams = Grams(ids, n, hashes if positions is None else hashes[positions], positions)
+  del hashes
   candidates = grams.candidates()
   groups = grams.groups(candidates, candidates.sizes > 1, within=n)
   del grams

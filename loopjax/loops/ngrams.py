@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from loopjax.config import require
-from loopjax.loops.grams import Grams, Groups
+from loopjax.loops.grams import Grams, Groups, crowds, window_hashes
 from loopjax.loops.ids import Ids, as_ids
 
 
@@ -72,60 +73,87 @@ def staircase(ids: np.ndarray | Sequence[int], lengths: Sequence[int], k: int = 
 
 def _steps(ids: Ids, lengths: Sequence[int], k: int) -> Iterator[Recurrence]:
   """The staircase for ascending lengths."""
-  alive: np.ndarray | None = None  # [N], false where the n-gram before occurs once; None: not known of any
-  shorter = 0
-  for place, n in enumerate(lengths):
-    if n > ids.size:
-      yield Recurrence(n, k, 0, None, None, 0.0)
-      continue
-    positions = None if alive is None else _still_alive(alive, n, n - shorter)
-    if positions is not None and not positions.size:
-      yield Recurrence(n, k, 1, None, None, 0.0)
-      continue
-    grams = Grams(ids, n, positions)
-    candidates = grams.candidates()
-    yield _step(ids.size, n, k, grams, candidates)
-    if place + 1 < len(lengths):
-      alive, shorter = _twice(ids.size, grams, candidates), n
+  frequent: _Alive | None = _Alive(None, 0)  # where n-grams that occur k times may start; None: nowhere
+  twice = _Alive(None, 0)  # where those that occur twice may
+  count = k
+  for n in lengths:
+    step = None
+    if n > ids.size or count == 1:
+      step = Recurrence(n, k, min(1, max(0, ids.size - n + 1)), None, None, 0.0)
+    if step is None and frequent:
+      step, frequent = _frequent_step(ids, n, k, frequent)
+    if step is None:
+      count, twice = _rare_step(ids, n, k, twice)
+      step = Recurrence(n, k, count, None, None, 0.0)
+    yield step
 
 
-def _still_alive(alive: np.ndarray, n: int, longer: int) -> np.ndarray:
-  """Positions of n-grams whose parts of `longer` fewer units, at both of their ends, occur twice."""
-  num = alive.size - n + 1
-  return np.flatnonzero(alive[:num] & alive[longer : longer + num])
+class _Alive(NamedTuple):
+  """Where n-grams of some length `n` start that occur often enough: `places` [N], bool; None: perhaps everywhere."""
+
+  places: np.ndarray | None
+  n: int
 
 
-def _twice(num_units: int, grams: Grams, candidates: Groups) -> np.ndarray:
-  """[N], whether an n-gram starts there whose hash comes twice."""
-  alive = np.zeros(num_units, bool)
-  alive[grams.chosen(candidates, candidates.sizes > 1).positions] = True
-  return alive
+def _positions(alive: _Alive, n: int, size: int) -> np.ndarray | None:
+  """Positions of n-grams whose shorter parts at both ends are alive; None for all."""
+  if alive.places is None:
+    return None
+  num = size - n + 1
+  return np.flatnonzero(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
 
 
-def _step(num_units: int, n: int, k: int, grams: Grams, candidates: Groups) -> Recurrence:
+def _frequent_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[Recurrence | None, _Alive | None]:
+  """The recurrence where some n-gram occurs k times, and what is alive for longer ones; None and None elsewhere."""
+  positions, hashes = _positions(alive, n, ids.size), window_hashes(ids, n)
+  if positions is None:
+    positions = np.flatnonzero(crowds(hashes) >= min(k, 255))
+  hashes = hashes[positions]
+  grams = Grams(ids, n, hashes, positions)
+  del hashes, positions
+  candidates = grams.candidates()
   groups = grams.groups(candidates, candidates.sizes >= k)
   frequent = groups.sizes >= k
   if not frequent.any():
-    return Recurrence(n, k, _highest_count(grams, candidates), None, None, 0.0)
+    return None, None
   kth = groups.positions[groups.starts[frequent] + k - 1]
-  first = groups.positions[groups.starts[frequent][np.argmin(kth)]]
-  positions = groups.positions[np.repeat(frequent, groups.sizes)]
-  return Recurrence(
-    n, k, int(groups.sizes.max()), int(first), int(kth.min()) + n, _num_covered(positions, n) / num_units
-  )
+  onset = int(groups.positions[groups.starts[frequent][np.argmin(kth)]])
+  places = np.zeros(ids.size, bool)
+  places[groups.positions[np.repeat(frequent, groups.sizes)]] = True
+  covered = _num_covered(places, n) / ids.size
+  return Recurrence(n, k, int(groups.sizes.max()), onset, int(kth.min()) + n, covered), _Alive(places, n)
 
 
-def _highest_count(grams: Grams, candidates: Groups) -> int:
-  """c(n). Groups by hash are only ever too large, so the largest are compared first."""
-  for size in np.unique(candidates.sizes)[::-1]:
+def _rare_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[int, _Alive]:
+  """c(n) where it is below k, and where n-grams start that may occur twice.
+
+  The fullest buckets are sorted first. No n-gram occurs more often than the bucket of its hash is full.
+  """
+  positions, hashes = _positions(alive, n, ids.size), window_hashes(ids, n)
+  if positions is not None:
+    hashes = hashes[positions]
+  crowd = crowds(hashes)
+  count, least = 1, min(k, int(crowd.max(initial=1)) + 1)
+  while least > count + 1:
+    least = max(least // 2, count + 1)
+    chosen = np.flatnonzero(crowd >= least)
+    grams = Grams(ids, n, hashes[chosen], chosen if positions is None else positions[chosen])
+    count = _highest_count(grams, grams.candidates(), count)
+  places = np.zeros(ids.size, bool)
+  places[slice(crowd.size) if positions is None else positions] = crowd > 1
+  return count, _Alive(places, n)
+
+
+def _highest_count(grams: Grams, candidates: Groups, known: int) -> int:
+  """The highest count among some n-grams, or `known` where it is no higher; the largest candidates come first."""
+  for size in np.unique(candidates.sizes[candidates.sizes > known])[::-1]:
     groups = grams.groups(candidates, candidates.sizes >= size)
-    if groups.sizes.size and groups.sizes.max() >= size:
+    if groups.sizes.max(initial=0) >= size:
       return int(groups.sizes.max())
-  groups = grams.groups(candidates, candidates.sizes > 1)
-  return int(groups.sizes.max(initial=1))
+  groups = grams.groups(candidates, candidates.sizes > known)
+  return int(groups.sizes.max(initial=known))
 
 
-def _num_covered(positions: np.ndarray, n: int) -> int:
-  """The units in n-grams that start at `positions`."""
-  positions = np.sort(positions)
-  return n + int(np.minimum(np.diff(positions), n).sum())
+def _num_covered(places: np.ndarray, n: int) -> int:
+  """The units in n-grams that start where `places` [N] is true, somewhere at least."""
+  return n + int(np.minimum(np.diff(np.flatnonzero(places)), n).sum())
