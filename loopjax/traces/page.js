@@ -84,9 +84,8 @@
     for (const [start, string] of segments) {
       const letters = Array.from(string), end = start + letters.length;
       leaveOut(start);
-      const cuts = [start, end];
-      if (loop) cuts.push(...[loop[0], loop[1], ...loop[2]].filter((cut) => cut > start && cut < end));
-      cuts.sort((a, b) => a - b);
+      const inside = loop ? [loop[0], loop[1], ...loop[2]].filter((cut) => cut > start && cut < end) : [];
+      const cuts = [...new Set([start, ...inside, end])].sort((a, b) => a - b);
       for (let j = 0; j + 1 < cuts.length; j++) {
         const piece = letters.slice(cuts[j] - start, cuts[j + 1] - start).join("");
         if (loop && cuts[j] >= loop[0] && cuts[j] < loop[1]) {

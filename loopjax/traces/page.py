@@ -75,7 +75,7 @@ def _template(output_dir: Path, found: dict[str, Any], figures: dict[str, str]) 
 def _facts(found: dict[str, Any]) -> str:
   settings = found["settings"]
   facts = (
-    f"{sum(row['responses'] for row in found['table'])} responses in {len(found['files'])} files",
+    f"responses: {sum(row['responses'] for row in found['table'])}", f"files: {len(found['files'])}",
     f"recurrence ({settings['n']}, {settings['k']})", f"locked cycles of {settings['min_length']} units or more",
   )  # fmt: skip
   return "".join(f"<li>{escape(fact)}</li>" for fact in facts)
