@@ -32,10 +32,11 @@ def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
   """A trace for each request and repeat; multiple choice's log-likelihoods are no responses."""
   named = re.fullmatch(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT.*)?\.jsonl.*", Path(source.file).name)
   problem = f"{named[1]}/{record['doc_id']}" if named else str(record["doc_id"])
-  repeat = 0
-  for index, request in enumerate(fields.items(record["resps"], "resps")):
+  requests = [one if fields.is_list(one) else [one] for one in fields.items(record["resps"], "resps")]
+  repeat, is_alone = 0, sum(map(len, requests)) == 1  # a metric of several responses is no label of one
+  for index, request in enumerate(requests):
     asked, settings = _arguments(record.get("arguments"), index)
-    for response in request if fields.is_list(request) else [request]:
+    for response in request:
       if not isinstance(response, str | None.__class__):
         yield Problem(source.file, source.line, "resps holds no text: a task without generation", Kind.FAILED)
         return
@@ -46,7 +47,7 @@ def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
         temperature=fields.temperature(settings),
         prompt=asked,
         answer=fields.text(response),
-        label=_label(record),
+        label=_label(record) if is_alone else None,
         file=source.file,
         line=source.line,
         key=f"{problem}#{repeat}",

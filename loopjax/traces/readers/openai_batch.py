@@ -39,7 +39,7 @@ def read(record: Record, source: Source) -> Iterator[Trace | Problem]:
   match = _SAMPLE.fullmatch(named)
   problem, sample = (match[1], int(match[2])) if match else (named, None)
   for trace in _traces(body, source, problem, named):
-    yield trace if sample is None else dataclasses.replace(trace, sample=sample)
+    yield dataclasses.replace(trace, sample=sample) if trace.sample is None else trace
 
 
 def _traces(body: Record, source: Source, problem: str, key: str) -> Iterator[Trace]:
