@@ -1,7 +1,7 @@
 """Writes `tests/traces_data` with the libraries whose files are read: what they write is what must be read.
 
-Needs inspect_ai, openai, lm-eval and lighteval with datasets, which the tests themselves do not. lighteval imports torch
-for an annotation; a stand-in does. The versions that wrote the files are in `versions.json`.
+Needs inspect_ai, openai, lm-eval and lighteval with datasets, which the tests themselves do not. lighteval imports
+torch for an annotation; a stand-in does. The versions that wrote the files are in `versions.json`.
 
   python tests/traces_data_make.py
 """

@@ -43,8 +43,8 @@ RECORDS = {
     [("p", 3, "m", None, "Wait", "", [9], "length", None)],
   ),
   "chat": (
-    {"id": "c", "problem_id": "p", "choices": [{"finish_reason": "tool_calls", "message": {"content": None, "tool_calls": [
-      {"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "f", "arguments": "{}"}}]}}]},
+    {"id": "c", "problem_id": "p", "choices": [{"finish_reason": "tool_calls", "message": {
+      "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}] * 2}}]},
     [("p", None, "", None, "", "f {}\nf {}\n", None, "finished", None)],
   ),
   "responses": (
@@ -130,8 +130,8 @@ class ReadersTest(parameterized.TestCase):
     self.expect(self.read(path)[0], [row for name in names for row in RECORDS[name][1]])
 
   def test_vllm_flat_logprobs_and_unlikely_tokens(self):
-    output = {"index": 0, "text": "4", "token_ids": [19, 2], "logprobs": {
-      "start_indices": [0, 2], "end_indices": [2, 3], "token_ids": [19, 7, 2], "logprobs": [-0.5, -2.0, -9999.0]}}  # fmt: skip
+    stored = {"start_indices": [0, 2], "token_ids": [19, 7, 2], "logprobs": [-0.5, -2.0, -9999.0]}
+    output = {"index": 0, "text": "4", "token_ids": [19, 2], "logprobs": stored}
     (trace,), _ = self.read(self.write("a.jsonl", json.dumps({"outputs": [output]})))
     np.testing.assert_allclose(trace.logprobs, [-0.5, math.nan])
 
@@ -188,9 +188,7 @@ class ReadersTest(parameterized.TestCase):
   def test_packed_files_of_several_members(self, packing):
     lines = [json.dumps({"problem_id": str(i), "text": f"text {i}"}) + "\n" for i in range(4000)]
     halves = ["".join(lines[:1234]).encode(), "".join(lines[1234:]).encode()]
-    pack = {"gzip": gzip.compress, "zstd": lambda content: bytes(pa.compress(content, "zstd")), "none": bytes}[packing]
-    if packing == "zstd":
-      pack = _zstd_frame
+    pack = {"gzip": gzip.compress, "zstd": _zstd_frame, "none": bytes}[packing]
     traces, problems = self.read(self.write("a.jsonl.x", b"".join(map(pack, halves))))
     self.assertEqual(problems, [])
     self.assertEqual([one.problem for one in traces], [str(i) for i in range(4000)])

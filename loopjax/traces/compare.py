@@ -85,7 +85,8 @@ def _ends(interval: Any) -> dict[str, float | None]:
 def difficulty(columns: Columns) -> list[dict[str, Any]]:
   """Looping shares on hard and on easy problems, per group; empty without labels.
 
-  A problem is hard where its mean label over all responses of the scan is at or below the median over problems.
+  A problem's accuracy is the mean label of its responses in the whole scan. It is hard where that is below the mean over
+  problems. Responses that loop are mostly wrong, so a problem on which many loop counts as hard for that alone.
   """
   labels, names = columns["label"], columns["problem"]
   known = ~np.isnan(labels)
@@ -94,7 +95,7 @@ def difficulty(columns: Columns) -> list[dict[str, Any]]:
   distinct, problems = np.unique(names.astype(str), return_inverse=True)
   num = np.bincount(problems[known], minlength=len(distinct))
   accuracy = np.where(num > 0, np.bincount(problems[known], labels[known], len(distinct)) / np.maximum(num, 1), np.nan)
-  hard, looping = accuracy <= np.nanmedian(accuracy), summary.is_looping(columns)
+  hard, looping = accuracy < np.nanmean(accuracy), summary.is_looping(columns)
   found = []
   for group in summary.groups(columns):
     at = group.rows

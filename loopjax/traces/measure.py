@@ -9,7 +9,9 @@ Shapes: L units.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +47,10 @@ class Settings:
   min_length: int = 30
 
   def __post_init__(self) -> None:
+    if self.tokenizer:
+      require(os.path.isfile(self.tokenizer), "tokenizer", self.tokenizer, "a file that is there")
+      is_there = importlib.util.find_spec("tokenizers") is not None
+      require(is_there, "tokenizer", self.tokenizer, "left out, or the library tokenizers installed")
     require(self.units in UNITS, "units", self.units, f"one of {', '.join(UNITS)}")
     require(self.n >= 1, "n", self.n, "at least 1")
     require(self.k >= 2, "k", self.k, "at least 2")
