@@ -29,6 +29,7 @@ setuptools.setup(
     "orbax-checkpoint>=0.12,<0.13",
     "pandas>=2.2,<4",
     "pyarrow>=18,<30",
+    "regex>=2024.11.6",
     "scipy>=1.14,<2",
     "seaborn>=0.13.2,<0.14",
     "tqdm>=4.66,<5",
@@ -48,6 +49,7 @@ setuptools.setup(
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],
+    "tokenizers": ["tokenizers>=0.20,<1"],  # to take text by the tokens of a tokenizer's file
     "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[

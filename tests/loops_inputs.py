@@ -166,13 +166,13 @@ def _drift() -> str:
   return "".join(turns)
 
 
+_SYNONYMS = ("check", "verify", "confirm", "test", "prove", "examine")
+
+
 def _states() -> str:
-  """Two states in turn, each said with one of two synonyms."""
+  """Two states in turn, each said with one of six synonyms."""
   draw, first, second = random.Random(8), _sentence(8, 14)[:-2], _sentence(9, 11)[:-2]
-  return "".join(
-    f"{first} {draw.choice(['check', 'verify'])} it. {second} {draw.choice(['done', 'ready'])} now. "
-    for _ in range(200)
-  )
+  return "".join(f"{first} {draw.choice(_SYNONYMS)} it. {second} {draw.choice(_SYNONYMS)} now. " for _ in range(200))
 
 
 def _code(num: int) -> str:

@@ -187,9 +187,7 @@ def _stretches(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return places[first], np.diff(np.append(first, places.size))
 
 
-def _looked_at(
-  starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found: Spans, num_units: int
-) -> np.ndarray:
+def _looked_at(starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found: Spans, num_units: int) -> np.ndarray:
   """The stretches and what lies a period further, without known cycles but for their first period and last n-grams.
 
   An n-gram inside a known cycle occurs in its first period too, so what is left out is next to nothing before it.

@@ -87,7 +87,7 @@ class Grams:
     self._keys = keys
 
   def candidates(self) -> Groups:
-    """Groups of two or more n-grams with equal hashes; their `starts` refer to the sorted keys, `positions` is empty."""
+    """Groups of two or more n-grams with equal hashes; `starts` are places in the sorted keys, `positions` is empty."""
     hits = np.flatnonzero((self._keys[1:] ^ self._keys[:-1]) >> self._position_bits == 0)
     if not hits.size:
       return Groups(hits, hits, hits)

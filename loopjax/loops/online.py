@@ -182,4 +182,3 @@ def _first_stride(min_length: int) -> int:
   """
   periods = range(1, min_length // REPETITIONS + 2)
   return min(max(REPETITIONS * period, min_length) - 2 * period + 1 for period in periods)
-

@@ -76,7 +76,9 @@ def _tokenizer(path: str):  # type: ignore[no-untyped-def]  # tokenizers is opti
   try:
     return tokenizers.Tokenizer.from_file(path)
   except Exception as error:  # the library raises nothing more special
-    raise ValueError(f"tokenizer_file={path!r} is not allowed: must be a file that tokenizers reads ({error})") from error
+    raise ValueError(
+      f"tokenizer_file={path!r} is not allowed: must be a file that tokenizers reads ({error})"
+    ) from error
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -7,8 +7,8 @@ variant cycle, with 0.4 <= f < 0.9 an enumeration (a table, a numbered list, get
 threshold and not truth. Words that are longer in one turn than in another change the length of a turn: a stretch ends
 there.
 
-How they are found. A unit in a fixed place comes back after one turn. Where two neighbours in the sequence of units that
-do come back have one distance, they vote for it as a period. Votes for one period that are close together make a
+How they are found. A unit in a fixed place comes back after one turn. Where two neighbours in the sequence of units
+that do come back have one distance, they vote for it as a period. Votes for one period that are close together make a
 candidate; the candidates with the most votes are looked at in full.
 
 Example: `a b 1 a b 2 a b 3 a b 4` has turns of 3 units, one slot (the digit), 4 turns and f = 2/3.
