@@ -85,8 +85,8 @@ def _ends(interval: Any) -> dict[str, float | None]:
 def difficulty(columns: Columns) -> list[dict[str, Any]]:
   """Looping shares on hard and on easy problems, per group; empty without labels.
 
-  A problem's accuracy is the mean label of its responses in the whole scan. It is hard where that is below the mean over
-  problems. Responses that loop are mostly wrong, so a problem on which many loop counts as hard for that alone.
+  A problem's accuracy is the mean label of its responses in the whole scan. It is hard where that is below the mean
+  over problems. Responses that loop are mostly wrong, so a problem on which many loop counts as hard for that alone.
   """
   labels, names = columns["label"], columns["problem"]
   known = ~np.isnan(labels)
