@@ -5,6 +5,7 @@ Source: Figures 1, 2 and 15 of "Wait, Wait, Wait... Why Do Reasoning Models Loop
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,15 +133,16 @@ def _known(value: float | None) -> float:
 
 def _draw_confidence(found: dict[str, Any]) -> Figure:
   """The probability of emitted tokens about the onset of the loop."""
-  figure, axes = panels.new_panels(1)
-  for row, colour in zip(found["confidence"], PALETTE, strict=False):
+  figure = panels.new_figure((5.5, 2.2))
+  axes = figure.subplots()
+  for row, colour in zip(found["confidence"], itertools.cycle(PALETTE), strict=False):
     lines = {name: [_known(value) for value in row[name]] for name in ("mean", "low", "high")}
     temperature = "" if row["temperature"] is None else f", T = {row['temperature']:g}"
-    axes[0].plot(row["position"], lines["mean"], color=colour, label=f"{_name(row)}{temperature}")
-    axes[0].fill_between(row["position"], lines["low"], lines["high"], color=colour, **BAND_FILL)
-  axes[0].axvline(0, color="0.4", linewidth=0.8, linestyle=(0, (4, 2)))
-  panels.dress(axes[0], Label("Confidence about the onset", "probability of emitted token"), "x", "tokens from onset")
-  axes[0].legend(fontsize=SMALL, frameon=False)
+    axes.plot(row["position"], lines["mean"], color=colour, label=f"{_name(row)}{temperature}")
+    axes.fill_between(row["position"], lines["low"], lines["high"], color=colour, **BAND_FILL)
+  axes.axvline(0, color="0.4", linewidth=0.8, linestyle=(0, (4, 2)))
+  panels.dress(axes, Label("Confidence about the onset", "probability of emitted token"), "x", "tokens from onset")
+  figure.legend(fontsize=SMALL, frameon=False, loc="outside right upper")
   return figure
 
 

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(required=True, metavar="COMMAND")
   scan = commands.add_parser(
     "scan", help="measure the loops in files of responses", description="Measures the loops in files of responses.",
-    epilog=_EPILOG, formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    epilog=_EPILOG,
   )  # fmt: skip
   scan.set_defaults(run=_scan)
   scan.add_argument("files", nargs="+", metavar="FILES", help="what to read")
@@ -56,13 +56,15 @@ _FLAGS: dict[str, dict[str, Any]] = {
   "json": dict(action="store_true", help="print the summary as JSON in place of the table"),
   "strict": dict(action="store_true", help="stop at the first record that cannot be read"),
   "units": dict(
-    default="ids", choices=("ids", "characters", "words"), help="what is counted; ids: the file's, else words"
+    default="ids",
+    choices=("ids", "characters", "words"),
+    help="what is counted; ids (the default): the file's, else words",
   ),
   "tokenizer": dict(default="", metavar="FILE", help="a tokenizer.json, whose tokens are then the units of every text"),
   "format": dict(default="", metavar="NAME", help="the format of every record; found record by record if left out"),
-  "n": dict(type=int, default=30, help="units of an n-gram, for the recurrence (n, k)"),
-  "k": dict(type=int, default=20, help="times that an n-gram occurs in a recurrence, at least"),
-  "min_length": dict(type=int, default=30, help="units that a locked cycle has at least"),
+  "n": dict(type=int, default=30, help="units of an n-gram, for the recurrence (n, k); 30 by default"),
+  "k": dict(type=int, default=20, help="times that an n-gram occurs in a recurrence, at least; 20 by default"),
+  "min_length": dict(type=int, default=30, help="units that a locked cycle has at least; 30 by default"),
   "model": dict(
     default="", help="name of the model where a file has none; {file} and {folder} stand for the names of theirs"
   ),
@@ -70,7 +72,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
   "student": dict(default="", metavar="MODEL", help="compare this model, problem by problem, with --teacher"),
   "teacher": dict(default="", metavar="MODEL", help="the model that --student is compared with"),
   "max_mebibytes": dict(
-    type=int, default=64, help="longest record that is read; memory is bounded by a multiple of it"
+    type=int, default=64, help="longest record that is read, 64 by default; memory is bounded by a multiple of it"
   ),
 }
 
