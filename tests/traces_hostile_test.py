@@ -171,6 +171,16 @@ class HostileTest(parameterized.TestCase):
     self.assertRegex(out, r"unknown +\? +words +2 ")
     self.assertLess(memory, 350)
 
+  def test_a_response_too_long_to_be_measured_is_named(self):
+    path = self.folder / "a.jsonl"
+    longest = json.dumps({"text": "word " * (2**22 // 5)}).encode()
+    path.write_bytes(b"\n".join([GOOD, json.dumps({"text": "x" * (2**22 + 1)}).encode(), longest]))
+    status, out, errors, memory = self.scan(str(path))
+    self.assertEqual(status, 0)
+    self.assertIn("a.jsonl:2: has a response of 4194305 characters: at most 4194304 are measured", errors[0])
+    self.assertRegex(out, r"unknown +\? +words +2 ")
+    self.assertLess(memory, 600)
+
   @parameterized.parameters((b"\0", "line 2 is longer than 1024 MiB"), (b"\n", None))
   def test_gzip_bomb_in_bounded_memory(self, byte, why):
     member = gzip.compress(byte * (64 * MEBIBYTE))

@@ -23,6 +23,9 @@ from loopjax.traces.trace import Ending, Trace
 
 UNITS = ("ids", "characters", "words")
 STAIRCASE = (5, 10, 20, 30, 50, 100, 200, 400)  # the n of the (n, k) map
+MOST = (
+  2**22
+)  # characters of a text, or ids: a million tokens; more is not measured, since it would take too much memory
 LOOPS = ("recurrence", "locked cycle", "run", "variant")  # enumerations are none
 BIN, BEFORE, AFTER = 16, 16, 64  # of the confidence about the onset: tokens a bin, bins before, bins after
 _AROUND, _TURNS_SHOWN, _MOST_SHOWN = 300, 2.2, 2400  # of an excerpt, in characters; in turns; in characters
@@ -72,6 +75,13 @@ class Span(NamedTuple):
   start: int
   end: int
   turns: list[int]
+
+
+def refusal(trace: Trace) -> str | None:
+  """Why a response is not measured: it is longer than `MOST`; None where it is."""
+  lengths = {"characters": len(trace.text), "ids": 0 if trace.ids is None else len(trace.ids)}
+  over = next(((num, unit) for unit, num in lengths.items() if num > MOST), None)
+  return f"has a response of {over[0]} {over[1]}: at most {MOST} are measured" if over else None
 
 
 def sequence(trace: Trace, settings: Settings) -> Sequence:

@@ -169,7 +169,8 @@ def _parts(source: Source, settings: measure.Settings, file: str, skip: int, pro
   """The parts of a file without its first `skip` responses."""
   rows: list[Row] = []
   problems, num, since, position = Problems(), 0, time.monotonic(), [0]
-  for one in readers.read_file(file, source.format, source.limit, lambda at: position.__setitem__(0, at)):
+  for found in readers.read_file(file, source.format, source.limit, lambda at: position.__setitem__(0, at)):
+    one = _measurable(found)
     if isinstance(one, Problem):
       problems.add(one)
       if source.strict and one.kind is Kind.UNREADABLE:
@@ -184,6 +185,12 @@ def _parts(source: Source, settings: measure.Settings, file: str, skip: int, pro
       yield _Part(rows, Problems(), is_last=False)
       rows, since = [], time.monotonic()
   yield _Part(rows, problems, is_last=True)
+
+
+def _measurable(one: Trace | Problem) -> Trace | Problem:
+  """A response as it is, or a problem where it is too long to be measured."""
+  why = None if isinstance(one, Problem) else measure.refusal(one)
+  return one if why is None else Problem(one.file, one.line, why)
 
 
 def _hold(folder: Path, source: Source, settings: measure.Settings) -> None:
