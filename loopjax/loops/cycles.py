@@ -75,7 +75,7 @@ def locked_cycles(ids: np.ndarray | Sequence[int], *, min_length: int = MIN_LENG
   """
   ids = as_ids(ids)
   spans = cycle_spans(ids, min_length)
-  return sorted(Cycle(*map(int, span), bool(span[1] == ids.size)) for span in zip(*spans, strict=True))
+  return sorted(_cycle(spans, i, ids.size) for i in range(spans.starts.size))
 
 
 def longest_cycle(ids: np.ndarray | Sequence[int], *, min_length: int = MIN_LENGTH) -> Cycle | None:
@@ -85,7 +85,12 @@ def longest_cycle(ids: np.ndarray | Sequence[int], *, min_length: int = MIN_LENG
   if not spans.starts.size:
     return None
   best = np.lexsort((spans.starts, spans.starts - spans.ends))[0]
-  return Cycle(*(int(values[best]) for values in spans), bool(spans.ends[best] == ids.size))
+  return _cycle(spans, int(best), ids.size)
+
+
+def _cycle(spans: Spans, i: int, num_units: int) -> Cycle:
+  end = int(spans.ends[i])
+  return Cycle(int(spans.starts[i]), end, int(spans.periods[i]), end == num_units)
 
 
 def cycle_spans(ids: Ids, min_length: int = MIN_LENGTH) -> Spans:

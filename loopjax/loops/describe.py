@@ -74,17 +74,17 @@ def describe(
   variant = None if cycle else longest_variant(ids, digits=digits, min_length=min_length)
   loop_class = _loop_class(repeated, cycle, variant)
   return LoopReport(
-    repeated.count,
-    repeated.onset,
-    repeated.fired,
-    repeated.covered,
-    cycle and cycle.start,
-    cycle and cycle.end,
-    cycle and cycle.period,
-    cycle and cycle.repetitions,
-    cycle and cycle.is_tail,
-    loop_class,
-    variant if variant and variant.kind == loop_class else None,
+    recurrence_count=repeated.count,
+    recurrence_onset=repeated.onset,
+    recurrence_fired=repeated.fired,
+    recurrence_covered=repeated.covered,
+    cycle_onset=cycle.start if cycle else None,
+    cycle_end=cycle.end if cycle else None,
+    cycle_period=cycle.period if cycle else None,
+    cycle_repetitions=cycle.repetitions if cycle else None,
+    cycle_is_tail=cycle.is_tail if cycle else None,
+    loop_class=loop_class,
+    variant=variant if variant and variant.kind == loop_class else None,
   )
 
 

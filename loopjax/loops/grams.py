@@ -19,6 +19,7 @@ from loopjax.loops.ids import Ids
 
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)
+_BUCKET_BITS = 22  # a larger table is slower: it leaves the processor's caches
 _ROWS = 2**14  # n-grams compared at once: bounds the memory
 
 
@@ -61,7 +62,7 @@ def crowds(hashes: np.ndarray) -> np.ndarray:
 
   Hashes are counted by their upper bits alone. That takes a fraction of the time of a sort.
   """
-  bits = max(1, int(1.4 * hashes.size).bit_length())
+  bits = min(_BUCKET_BITS, max(1, int(1.4 * hashes.size).bit_length()))
   buckets = (hashes >> np.uint64(64 - bits)).view(np.int64)
   counts = np.bincount(buckets)
   return np.minimum(counts, 255, out=counts).astype(np.uint8)[buckets]

@@ -136,6 +136,8 @@ def _rare_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[int, _Alive]:
   count, least = 1, min(k, int(crowd.max(initial=1)) + 1)
   while least > count + 1:
     least = max(least // 2, count + 1)
+    if np.count_nonzero(crowd >= least) > crowd.size // 4:
+      least = count + 1  # most have to be sorted anyway: once, then
     chosen = np.flatnonzero(crowd >= least)
     grams = Grams(ids, n, hashes[chosen], chosen if positions is None else positions[chosen])
     count = _highest_count(grams, grams.candidates(), count)

@@ -131,7 +131,7 @@ def _candidates(forms: np.ndarray) -> list[tuple[int, int, int]]:
   best = np.argsort(-sizes[long], kind="stable")[:_LOOKED_AT]
   first, last = first[long][best], last[long][best]
   starts = np.maximum(0, places[first] - periods[first])
-  return [tuple(map(int, item)) for item in zip(starts, places[last] + 1, periods[first], strict=True)]
+  return list(zip(starts.tolist(), (places[last] + 1).tolist(), periods[first].tolist(), strict=True))
 
 
 def _votes(forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,7 @@ from loopjax.traces.readers import (
 from loopjax.traces.readers.fields import Source
 from loopjax.traces.trace import Kind, Problem, Trace
 
-LIMIT = 64 * 2**20  # bytes of a line, a record, a row, a member of a zip
+LIMIT = 64 * 2**20  # bytes of a line, a record, a row, a member of a zip; parsed, JSON takes up to 27 times as much
 _ORDER = (
   openai_batch, lighteval, lm_eval, sglang, vllm, responses_api, chat, champ, evalchemy, openr1, s1k, sharegpt, plain,
 )  # fmt: skip
