@@ -220,7 +220,7 @@ class CommandTest(parameterized.TestCase):
   def test_no_response_at_all(self):
     status, out, err = self.run_main(self.write("a.jsonl", ["broken"]))
     self.assertEqual((status, out), (1, "no responses\n"))
-    self.assertIn("1 records could not be read", err)
+    self.assertIn("records that could not be read: 1", err)
 
   def test_names_for_files_that_do_not_name_their_model(self):
     path = self.write("qwen.part.jsonl", [{"response": "Four."}])

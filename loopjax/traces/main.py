@@ -122,7 +122,7 @@ def _measured(source: Any, settings: Any, output: Path | None, progress: Any, pa
 def _print(summary: dict[str, Any], as_json: bool) -> None:
   from loopjax.traces import text
 
-  told = text.problems(summary["problems"]["counts"], summary["problems"]["named"])
+  told = text.problems(**summary["problems"])
   if told:
     print(told, file=sys.stderr)
   if as_json:

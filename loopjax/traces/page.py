@@ -140,7 +140,7 @@ def _problems(problems: dict[str, Any]) -> str:
   counts = ", ".join(f"{num} {kind}" for kind, num in sorted(problems["counts"].items()))
   if not counts:
     return ""
-  named = "".join(f"<li>{escape(one)}</li>" for one in problems["named"][:200])
+  named = "".join(f"<li>{escape(one)}</li>" for named in problems["named"].values() for one in named[:200])
   return f"<section><h2>Records without a response</h2><p>{escape(counts)}.</p><ul class=named>{named}</ul></section>"
 
 

@@ -22,7 +22,7 @@ from loopjax.traces.columns import Columns, Row
 from loopjax.traces.trace import Kind, Problem, Trace
 
 ROWS, SECONDS = 1000, 30.0  # of a part: at most so many rows, and not much longer in the making
-NAMED = 1000  # problems of a file that are kept with their text; all are counted
+NAMED = 1000  # problems of a kind that are kept with their text; all are counted
 
 
 class Stopped(ValueError):
@@ -35,22 +35,27 @@ class Problems:
 
   Attributes:
     counts: how many of each `Kind`.
-    named: the first of them, `file:line: why`, at most `NAMED` a file.
+    named: kind -> the first of them, `file:line: why`, at most `NAMED`; none of duplicates.
   """
 
   counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-  named: list[str] = dataclasses.field(default_factory=list)
+  named: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
   def add(self, problem: Problem) -> None:
-    """Counts a problem; duplicates are not named."""
+    """Counts a problem, and names it."""
     self.counts[str(problem.kind)] += 1
-    if problem.kind is not Kind.DUPLICATE and len(self.named) < NAMED:
-      self.named.append(measure.clean(str(problem)))
+    if problem.kind is not Kind.DUPLICATE:
+      self._name(str(problem.kind), [measure.clean(str(problem))])
 
   def update(self, other: Problems) -> None:
     """Adds another file's."""
     self.counts.update(other.counts)
-    self.named += other.named
+    for kind, named in other.named.items():
+      self._name(kind, named)
+
+  def _name(self, kind: str, named: Sequence[str]) -> None:
+    known = self.named.setdefault(kind, [])
+    known += named[: NAMED - len(known)]
 
 
 @dataclasses.dataclass(frozen=True)

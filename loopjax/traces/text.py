@@ -9,7 +9,11 @@ from typing import Any, TextIO
 
 from loopjax.loops.describe import CLASSES
 
-_NAMED = 20  # problems that are shown
+_KINDS = {
+  "failed": ("tell of a request without a response", 3),
+  "duplicate": ("repeat a response that was read before, and were left out", 0),
+  "unreadable": ("could not be read", 20),
+}  # kind of problem -> what is said of their number, and how many are shown
 _KEYS = ("model", "T", "units")
 
 
@@ -77,17 +81,13 @@ def _value(interval: dict[str, float | None], scale: float) -> str:
   return f"{value} [{low}, {high}]"
 
 
-def problems(counts: dict[str, int], named: Sequence[str]) -> str:
-  """What gave no response: the counts, and the first by name; empty where there is nothing."""
-  lines = list(named[:_NAMED])
-  if len(named) > _NAMED:
-    lines.append(f"... and {len(named) - _NAMED} more")
-  texts = {
-    "unreadable": "could not be read",
-    "failed": "tell of a request without a response",
-    "duplicate": "repeat a response that was read before, and were left out",
-  }
-  lines += [f"{counts[kind]} records {text}" for kind, text in texts.items() if counts.get(kind)]
+def problems(counts: dict[str, int], named: dict[str, list[str]]) -> str:
+  """What gave no response: of each kind the first by name, and the counts; empty where there is nothing."""
+  lines: list[str] = []
+  for kind, (text, num_shown) in _KINDS.items():
+    lines += named.get(kind, [])[:num_shown]
+    if counts.get(kind):
+      lines.append(f"records that {text}: {counts[kind]}")
   return "\n".join(lines)
 
 

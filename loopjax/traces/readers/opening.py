@@ -62,7 +62,7 @@ def _unpacked(file: BinaryIO, begin: bytes) -> Any:
     return gzip.open(file)
   if begin == _ZSTANDARD:
     return _Zstandard(file)
-  return io.BufferedReader(file)
+  return file
 
 
 class _Zstandard(io.RawIOBase):
