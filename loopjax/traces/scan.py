@@ -22,6 +22,7 @@ from loopjax.traces.columns import Columns, Row
 from loopjax.traces.trace import Kind, Problem, Trace
 
 ROWS, SECONDS = 1000, 30.0  # of a part: at most so many rows, and not much longer in the making
+LAYOUT = 1  # of the parts; another number where columns or measures change, so that old parts are not mixed with new
 NAMED = 1000  # problems of a kind that are kept with their text; all are counted
 
 
@@ -202,12 +203,12 @@ def _hold(folder: Path, source: Source, settings: measure.Settings) -> None:
   """Makes the folder of parts for these files and settings, or finds it made for them."""
   about = [[os.path.abspath(file), os.path.getsize(file), os.stat(file).st_mtime_ns] for file in source.files]
   reading = {name: value for name, value in dataclasses.asdict(source).items() if name not in ("files", "strict")}
-  identity = json.loads(json.dumps({"files": about, **reading, **dataclasses.asdict(settings)}))
+  identity = json.loads(json.dumps({"layout": LAYOUT, "files": about, **reading, **dataclasses.asdict(settings)}))
   path = folder / "identity.json"
   if path.exists():
     if files.read_json(path) != identity:
       raise ValueError(
-        f"{folder.parent}: has another scan (of other files, or with other settings); choose another folder"
+        f"{folder.parent}: has another scan (of other files, with other settings, or by another version); choose another folder"
       )
   else:
     files.write_json(identity, path)
