@@ -45,7 +45,7 @@ setuptools.setup(
       "tensorboard>=2.19,<3",
     ],
     "bench": ["torch>=2.5,<3"],
-    "inspect": ["inspect_ai>=0.3.206"],  # to read its .eval logs
+    "inspect": ["inspect_ai>=0.3.206,<0.4"],  # to read its .eval logs
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],

@@ -207,8 +207,7 @@ def _hold(folder: Path, source: Source, settings: measure.Settings) -> None:
   path = folder / "identity.json"
   if path.exists():
     if files.read_json(path) != identity:
-      raise ValueError(
-        f"{folder.parent}: has another scan (of other files, with other settings, or by another version); choose another folder"
-      )
+      why = "of other files, with other settings, or by another version"
+      raise ValueError(f"{folder.parent}: has another scan ({why}); choose another folder")
   else:
     files.write_json(identity, path)
