@@ -28,7 +28,7 @@ import numpy as np
 
 from loopjax.config import require
 from loopjax.loops.grams import Grams, HashesAt, window_hashes
-from loopjax.loops.ids import Ids, as_ids
+from loopjax.loops.ids import Ids, as_ids, places_where
 
 REPETITIONS = 3  # from which on a periodic stretch is a locked cycle
 MIN_LENGTH = 30  # units
@@ -172,10 +172,10 @@ def _next_round(least: np.ndarray, n: int, found: Spans) -> tuple[int, np.ndarra
   `least` [N] is what `_raised` gives for n. A cycle of period p > n has 2p - n + 1 or more neighbouring positions with
   a least period of at most p. Where fewer are side by side, none of them is in such a cycle.
   """
-  places = np.flatnonzero((least > 0) & (least <= least.size // REPETITIONS))
+  places = places_where((least > 0) & (least <= least.size // REPETITIONS))
   for _ in range(_PRUNINGS):
     starts, sizes = _stretches(places)
-    side_by_side = np.repeat(sizes, sizes)
+    side_by_side = np.repeat(sizes.astype(places.dtype), sizes)
     keep = (side_by_side > n + 2) & (least[places] <= (side_by_side + n - 1) // 2)
     if keep.all():
       break
@@ -190,8 +190,8 @@ def _next_round(least: np.ndarray, n: int, found: Spans) -> tuple[int, np.ndarra
 
 def _stretches(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Where runs of neighbours start among ascending positions [M], and their sizes."""
-  first = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-  return places[first], np.diff(np.append(first, places.size))
+  first = np.flatnonzero(np.diff(places, prepend=places.dtype.type(-2)) != 1)
+  return places[first].astype(np.int64), np.diff(np.append(first, places.size))
 
 
 def _looked_at(starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found: Spans, num_units: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def _looked_at(starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found:
   """
   wanted = _painted(starts, np.minimum(num_units, starts + 2 * sizes + bound), num_units)
   wanted &= ~_painted(found.starts + found.periods, found.ends - found.periods - n + 1, num_units)
-  return np.flatnonzero(wanted[: max(0, num_units - n + 1)])
+  return places_where(wanted[: max(0, num_units - n + 1)])
 
 
 def _painted(starts: np.ndarray, ends: np.ndarray, num_units: int) -> np.ndarray:

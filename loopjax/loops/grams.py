@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopjax.loops.ids import Ids
+from loopjax.loops.ids import Ids, places_where
 
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)
@@ -114,7 +114,7 @@ class Grams:
 
   def candidates(self) -> Groups:
     """Groups of two or more n-grams with equal hashes; `starts` are places in the sorted keys, `positions` is empty."""
-    hits = np.flatnonzero((self._keys[1:] ^ self._keys[:-1]) >> self._position_bits == 0)
+    hits = places_where((self._keys[1:] ^ self._keys[:-1]) >> self._position_bits == 0)
     if not hits.size:
       return Groups(hits, hits, hits)
     ends = np.flatnonzero(np.diff(hits) > 1)  # two groups never have adjacent hits

@@ -21,7 +21,7 @@ import numpy as np
 
 from loopjax.config import require
 from loopjax.loops.grams import Grams, Groups, HashesAt, crowds, window_hashes
-from loopjax.loops.ids import Ids, as_ids
+from loopjax.loops.ids import Ids, as_ids, places_where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,10 @@ class _Hashes:
     self._ids = ids
 
   def __call__(self, n: int, positions: np.ndarray | None) -> np.ndarray:
-    return window_hashes(self._ids, n) if positions is None else self._at(n, positions)
+    if positions is None:
+      self.__dict__.pop("_at", None)  # hashes of all n-grams need its memory
+      return window_hashes(self._ids, n)
+    return self._at(n, positions)
 
   @functools.cached_property
   def _at(self) -> HashesAt:
@@ -115,7 +118,7 @@ def _positions(alive: _Alive, n: int, size: int) -> np.ndarray | None:
   if alive.places is None:
     return None
   num = size - n + 1
-  return np.flatnonzero(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
+  return places_where(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
 
 
 def _frequent_step(
@@ -125,7 +128,7 @@ def _frequent_step(
   positions = _positions(alive, n, ids.size)
   hashes = hashes_of(n, positions)
   if positions is None:
-    positions = np.flatnonzero(crowds(hashes) >= min(k, 255))
+    positions = places_where(crowds(hashes) >= min(k, 255))
     hashes = hashes[positions]
   grams = Grams(ids, n, hashes, positions)
   del hashes, positions
@@ -156,7 +159,7 @@ def _rare_step(ids: Ids, n: int, k: int, alive: _Alive, hashes_of: _Hashes) -> t
     least = max(least // 2, count + 1)
     if np.count_nonzero(crowd >= least) > crowd.size // 4:
       least = 2  # most have to be sorted anyway: once, then
-    chosen = np.flatnonzero(crowd >= least)
+    chosen = places_where(crowd >= least)
     grams = Grams(ids, n, hashes[chosen], chosen if positions is None else positions[chosen])
     candidates = grams.candidates()
     count = _highest_count(grams, candidates, count)
