@@ -3,9 +3,9 @@
     python -m experiments.benchmarks.loops --champ=champ_dataset-1.0.0-py3-none-any.whl
 
 The plain solution hashes all 30-grams, sorts the hashes and gives the largest count. Each time of ours stands beside
-one of the plain solution that was taken directly before; the ratio is the median of such pairs. Inputs of a million ids:
-ranks by Zipf's law; a text whose second half repeats one block; and the responses of the CHAMP data set, joined, by
-characters and by words, where `--champ` names its wheel (PyPI `champ-dataset`).
+one of the plain solution that was taken directly before; the ratio is the median of such pairs. Inputs of a million
+ids: ranks by Zipf's law; a text whose second half repeats one block; and the responses of the CHAMP data set, joined,
+by characters and by words, where `--champ` names its wheel (PyPI `champ-dataset`).
 
 Bars: recurrence (30, 20) 1.2 times the plain solution, the staircase 4 times, cycles 3 times, three times that on the
 looping text; ten times the input at most 15 times the time; 40 bytes a unit; online 1,000,000 ids a second in blocks of

@@ -27,8 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.config import require
-from loopjax.loops.grams import Grams, window_hashes
-from loopjax.loops.ids import Ids, as_ids
+from loopjax.loops.grams import Grams, HashesAt, window_hashes
+from loopjax.loops.ids import Ids, as_ids, places_where
 
 REPETITIONS = 3  # from which on a periodic stretch is a locked cycle
 MIN_LENGTH = 30  # units
@@ -105,9 +105,11 @@ def cycle_spans(ids: Ids, min_length: int = MIN_LENGTH) -> Spans:
 
 def _rounds(ids: Ids, min_length: int, found: Spans) -> Iterator[Spans]:
   """The cycles of each round: of periods up to n in the first, where n + p <= the least length; then of n/2 to n."""
-  n, shortest, positions = max(2, 2 * min_length // 3), 1, None
+  n, shortest, positions, hashes_at = max(2, 2 * min_length // 3), 1, None, None
   while shortest <= ids.size // REPETITIONS and n <= ids.size:
-    distances = _distances(ids, n, positions)
+    if positions is not None:
+      hashes_at = hashes_at or HashesAt(ids)
+    distances = _distances(ids, n, positions, hashes_at)
     exact = _raised(distances, n, found) == distances
     spans = _cycles(distances, exact, n, shortest, min_length)
     found = Spans(*(np.concatenate(pair) for pair in zip(found, spans, strict=True)))
@@ -116,13 +118,13 @@ def _rounds(ids: Ids, min_length: int, found: Spans) -> Iterator[Spans]:
     shortest = n // 2 + 1
 
 
-def _distances(ids: Ids, n: int, positions: np.ndarray | None) -> np.ndarray:
+def _distances(ids: Ids, n: int, positions: np.ndarray | None, hashes_at: HashesAt | None) -> np.ndarray:
   """[N], int32, how far the next equal n-gram is among those at `positions`; 0 where there is none.
 
   A distance above n may be too small (it rests on hashes alone), one up to n is exact.
   """
-  hashes = window_hashes(ids, n)
-  grams = Grams(ids, n, hashes if positions is None else hashes[positions], positions)
+  hashes = window_hashes(ids, n) if positions is None or hashes_at is None else hashes_at(n, positions)
+  grams = Grams(ids, n, hashes, positions)
   del hashes
   candidates = grams.candidates()
   groups = grams.groups(candidates, candidates.sizes > 1, within=n)
@@ -170,10 +172,10 @@ def _next_round(least: np.ndarray, n: int, found: Spans) -> tuple[int, np.ndarra
   `least` [N] is what `_raised` gives for n. A cycle of period p > n has 2p - n + 1 or more neighbouring positions with
   a least period of at most p. Where fewer are side by side, none of them is in such a cycle.
   """
-  places = np.flatnonzero((least > 0) & (least <= least.size // REPETITIONS))
+  places = places_where((least > 0) & (least <= least.size // REPETITIONS))
   for _ in range(_PRUNINGS):
     starts, sizes = _stretches(places)
-    side_by_side = np.repeat(sizes, sizes)
+    side_by_side = np.repeat(sizes.astype(places.dtype), sizes)
     keep = (side_by_side > n + 2) & (least[places] <= (side_by_side + n - 1) // 2)
     if keep.all():
       break
@@ -188,8 +190,8 @@ def _next_round(least: np.ndarray, n: int, found: Spans) -> tuple[int, np.ndarra
 
 def _stretches(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Where runs of neighbours start among ascending positions [M], and their sizes."""
-  first = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-  return places[first], np.diff(np.append(first, places.size))
+  first = np.flatnonzero(np.diff(places, prepend=places.dtype.type(-2)) != 1)
+  return places[first].astype(np.int64), np.diff(np.append(first, places.size))
 
 
 def _looked_at(starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found: Spans, num_units: int) -> np.ndarray:
@@ -199,7 +201,7 @@ def _looked_at(starts: np.ndarray, sizes: np.ndarray, bound: int, n: int, found:
   """
   wanted = _painted(starts, np.minimum(num_units, starts + 2 * sizes + bound), num_units)
   wanted &= ~_painted(found.starts + found.periods, found.ends - found.periods - n + 1, num_units)
-  return np.flatnonzero(wanted[: max(0, num_units - n + 1)])
+  return places_where(wanted[: max(0, num_units - n + 1)])
 
 
 def _painted(starts: np.ndarray, ends: np.ndarray, num_units: int) -> np.ndarray:

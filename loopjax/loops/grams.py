@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopjax.loops.ids import Ids
+from loopjax.loops.ids import Ids, places_where
 
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)
 _BUCKET_BITS = 22  # a larger table is slower: it leaves the processor's caches
+_LOW_BITS = 12  # of a position: powers are the product of two that are kept in tables
 _ROWS = 2**14  # n-grams compared at once: bounds the memory
 
 
@@ -43,14 +44,38 @@ def powers(base: int, num: int) -> np.ndarray:
   return np.multiply.accumulate(result, out=result)
 
 
+def _prefix_sums(ids: np.ndarray) -> np.ndarray:
+  """[N + 1], uint64: the sums of id(i) base^(i + 1) up to each unit, modulo 2^64."""
+  sums = np.zeros(ids.size + 1, np.uint64)
+  np.multiply(ids.astype(np.uint64, copy=False), powers(BASE, ids.size), out=sums[1:])
+  np.cumsum(sums[1:], out=sums[1:])
+  return sums
+
+
+class HashesAt:
+  """Hashes of n-grams at chosen positions, for several n; equal to those of `window_hashes`; keeps 8 bytes a unit."""
+
+  def __init__(self, ids: Ids):
+    self._sums = _prefix_sums(ids)
+    one = np.ones(1, np.uint64)
+    self._low = np.concatenate((one, powers(INVERSE, 2**_LOW_BITS - 1)))
+    self._high = np.concatenate((one, powers(pow(INVERSE, 2**_LOW_BITS, 2**64), ids.size >> _LOW_BITS)))
+
+  def __call__(self, n: int, positions: np.ndarray) -> np.ndarray:
+    """[M], uint64, the hashes of the n-grams at `positions` [M]."""
+    hashes = self._sums[positions + n]
+    hashes -= self._sums[positions]
+    hashes *= self._low[positions & (2**_LOW_BITS - 1)]
+    hashes *= self._high[positions >> _LOW_BITS]
+    return hashes
+
+
 def window_hashes(ids: np.ndarray, n: int) -> np.ndarray:
   """The hash of each n-gram, [N - n + 1], uint64: the sum over j of id(i + j - 1) base^j, modulo 2^64.
 
   j runs from 1 to n, since the upper bits do not tell small ids apart that are not multiplied.
   """
-  sums = np.zeros(ids.size + 1, np.uint64)
-  np.multiply(ids.astype(np.uint64, copy=False), powers(BASE, ids.size), out=sums[1:])
-  np.cumsum(sums[1:], out=sums[1:])
+  sums = _prefix_sums(ids)
   hashes = sums[n:] - sums[: sums.size - n]
   del sums
   hashes[1:] *= powers(INVERSE, hashes.size - 1)
@@ -89,7 +114,7 @@ class Grams:
 
   def candidates(self) -> Groups:
     """Groups of two or more n-grams with equal hashes; `starts` are places in the sorted keys, `positions` is empty."""
-    hits = np.flatnonzero((self._keys[1:] ^ self._keys[:-1]) >> self._position_bits == 0)
+    hits = places_where((self._keys[1:] ^ self._keys[:-1]) >> self._position_bits == 0)
     if not hits.size:
       return Groups(hits, hits, hits)
     ends = np.flatnonzero(np.diff(hits) > 1)  # two groups never have adjacent hits

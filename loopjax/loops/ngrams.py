@@ -13,14 +13,15 @@ some 30-gram occurs 20 times.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from loopjax.config import require
-from loopjax.loops.grams import Grams, Groups, crowds, window_hashes
-from loopjax.loops.ids import Ids, as_ids
+from loopjax.loops.grams import Grams, Groups, HashesAt, crowds, window_hashes
+from loopjax.loops.ids import Ids, as_ids, places_where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,17 +76,34 @@ def _steps(ids: Ids, lengths: Sequence[int], k: int) -> Iterator[Recurrence]:
   """The staircase for ascending lengths."""
   frequent: _Alive | None = _Alive(None, 0)  # where n-grams that occur k times may start; None: nowhere
   twice = _Alive(None, 0)  # where those that occur twice may
-  count = k
+  count, hashes = k, _Hashes(ids)
   for n in lengths:
     step = None
     if n > ids.size or count == 1:
       step = Recurrence(n, k, min(1, max(0, ids.size - n + 1)), None, None, 0.0)
     if step is None and frequent:
-      step, frequent = _frequent_step(ids, n, k, frequent)
+      step, frequent = _frequent_step(ids, n, k, frequent, hashes)
     if step is None:
-      count, twice = _rare_step(ids, n, k, twice)
+      count, twice = _rare_step(ids, n, k, twice, hashes)
       step = Recurrence(n, k, count, None, None, 0.0)
     yield step
+
+
+class _Hashes:
+  """Hashes of all n-grams, or of those at some positions; what the latter need is made when it is first wanted."""
+
+  def __init__(self, ids: Ids):
+    self._ids = ids
+
+  def __call__(self, n: int, positions: np.ndarray | None) -> np.ndarray:
+    if positions is None:
+      self.__dict__.pop("_at", None)  # hashes of all n-grams need its memory
+      return window_hashes(self._ids, n)
+    return self._at(n, positions)
+
+  @functools.cached_property
+  def _at(self) -> HashesAt:
+    return HashesAt(self._ids)
 
 
 class _Alive(NamedTuple):
@@ -100,15 +118,18 @@ def _positions(alive: _Alive, n: int, size: int) -> np.ndarray | None:
   if alive.places is None:
     return None
   num = size - n + 1
-  return np.flatnonzero(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
+  return places_where(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
 
 
-def _frequent_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[Recurrence | None, _Alive | None]:
+def _frequent_step(
+  ids: Ids, n: int, k: int, alive: _Alive, hashes_of: _Hashes
+) -> tuple[Recurrence | None, _Alive | None]:
   """The recurrence where some n-gram occurs k times, and what is alive for longer ones; None and None elsewhere."""
-  positions, hashes = _positions(alive, n, ids.size), window_hashes(ids, n)
+  positions = _positions(alive, n, ids.size)
+  hashes = hashes_of(n, positions)
   if positions is None:
-    positions = np.flatnonzero(crowds(hashes) >= min(k, 255))
-  hashes = hashes[positions]
+    positions = places_where(crowds(hashes) >= min(k, 255))
+    hashes = hashes[positions]
   grams = Grams(ids, n, hashes, positions)
   del hashes, positions
   candidates = grams.candidates()
@@ -124,25 +145,27 @@ def _frequent_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[Recurrence 
   return Recurrence(n, k, int(groups.sizes.max()), onset, int(kth.min()) + n, covered), _Alive(places, n)
 
 
-def _rare_step(ids: Ids, n: int, k: int, alive: _Alive) -> tuple[int, _Alive]:
+def _rare_step(ids: Ids, n: int, k: int, alive: _Alive, hashes_of: _Hashes) -> tuple[int, _Alive]:
   """c(n) where it is below k, and where n-grams start that may occur twice.
 
   The fullest buckets are sorted first. No n-gram occurs more often than the bucket of its hash is full.
   """
-  positions, hashes = _positions(alive, n, ids.size), window_hashes(ids, n)
-  if positions is not None:
-    hashes = hashes[positions]
-  crowd = crowds(hashes)
+  positions = _positions(alive, n, ids.size)
+  hashes = hashes_of(n, positions)
+  crowd, places = crowds(hashes), np.zeros(ids.size, bool)
+  places[slice(crowd.size) if positions is None else positions] = crowd > 1
   count, least = 1, min(k, int(crowd.max(initial=1)) + 1)
   while least > count + 1:
     least = max(least // 2, count + 1)
     if np.count_nonzero(crowd >= least) > crowd.size // 4:
-      least = count + 1  # most have to be sorted anyway: once, then
-    chosen = np.flatnonzero(crowd >= least)
+      least = 2  # most have to be sorted anyway: once, then
+    chosen = places_where(crowd >= least)
     grams = Grams(ids, n, hashes[chosen], chosen if positions is None else positions[chosen])
-    count = _highest_count(grams, grams.candidates(), count)
-  places = np.zeros(ids.size, bool)
-  places[slice(crowd.size) if positions is None else positions] = crowd > 1
+    candidates = grams.candidates()
+    count = _highest_count(grams, candidates, count)
+    if least == 2:
+      places[:] = False
+      places[grams.chosen(candidates, candidates.sizes > 1).positions] = True
   return count, _Alive(places, n)
 
 
