@@ -12,6 +12,7 @@ setuptools.setup(
   package_data={
     "loopjax.plotting": ["__init__.pyi"],
     "loopjax.report": ["template.html", "style.css", "viewer.js"],
+    "loopjax.traces": ["page.html", "page.css", "page.js"],
     "experiments.published": ["*.csv"],
   },
   python_requires=">=3.11",
@@ -28,10 +29,12 @@ setuptools.setup(
     "orbax-checkpoint>=0.12,<0.13",
     "pandas>=2.2,<4",
     "pyarrow>=18,<30",
+    "regex>=2024.11.6",
     "scipy>=1.14,<2",
     "seaborn>=0.13.2,<0.14",
     "tqdm>=4.66,<5",
   ],
+  entry_points={"console_scripts": ["loopjax-traces = loopjax.traces.main:main"]},
   extras_require={
     "dev": [
       "hypothesis>=6.100,<7",
@@ -42,9 +45,11 @@ setuptools.setup(
       "tensorboard>=2.19,<3",
     ],
     "bench": ["torch>=2.5,<3"],
+    "inspect": ["inspect_ai>=0.3.206,<0.4"],  # to read its .eval logs
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],
+    "tokenizers": ["tokenizers>=0.20,<1"],  # to take text by the tokens of a tokenizer's file
     "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[

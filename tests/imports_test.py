@@ -12,7 +12,7 @@ from absl.testing import absltest
 PACKAGE = pathlib.Path(__file__).parents[1] / "loopjax"
 ORDER = (
   "runtime", "statistics", "ratios", "results", "claim_measures", "claims", "loops", "models", "generation", "training",
-  "star_graph", "remedies", "analysis", "traces", "sweep", "plotting", "report",
+  "star_graph", "remedies", "analysis", "sweep", "plotting", "traces", "report",
 )  # a part imports itself and those before it  # fmt: skip
 # A toy student's rows are the toy's: its architecture reads how they are written.
 MAY_LOOK_DOWN = {("models.transformer", "star_graph"), ("models.decoding", "star_graph")}
@@ -57,7 +57,8 @@ class ImportsTest(absltest.TestCase):
       self.assertLessEqual(len(path.read_text().splitlines()), 300, path)
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
-          self.assertLessEqual(node.end_lineno - node.lineno + 1, 50, f"{path}: {node.name}")
+          first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+          self.assertLessEqual(node.end_lineno - first.lineno + 1, 50, f"{path}: {node.name}, its text aside")
 
 
 if __name__ == "__main__":
