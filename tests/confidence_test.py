@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
+from loopjax.loops import cycles
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.teacher import PADDING
 
@@ -136,6 +137,16 @@ class FindLoopTest(parameterized.TestCase):
     np.testing.assert_allclose(by_repetition, want, rtol=1e-5)
     self.assertLess(min(loop.onset for loop in loops), 0)  # all that can happen does
     self.assertGreaterEqual(len({loop.period for loop in loops}), min(1 + width // 3, 6))
+
+  def test_it_is_the_first_locked_cycle_of_the_detector_for_texts(self):
+    """`loops.cycles` finds all of them, by another method; here compiled code finds the first, beside confidence."""
+    rng = random.Random(0)
+    rows = [random_row(rng.choice(([0, 1], [0, 1, 2])), WALK, rng) for _ in range(500)]
+    found, _ = run(rows)
+    for row, loop in zip(rows, found, strict=True):
+      first = min(cycles.locked_cycles(row, min_length=0), key=lambda c: (c.start, c.period), default=None)
+      want = NONE if first is None else Loop(first.start, first.period, first.length // first.period, first.length)
+      self.assertEqual(loop, want, row)
 
   @hypothesis.given(
     prefix=st.lists(st.integers(0, 3), max_size=12),
