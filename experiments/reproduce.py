@@ -21,6 +21,7 @@ from absl import flags, logging
 from experiments import binary, experiment, plan, registry
 from experiments.experiment import PRESETS, Experiment
 from loopjax import claims, report
+from loopjax.report import folder
 from loopjax.runtime import command_line, compilation_cache, devices
 from loopjax.runtime import config as configs
 
@@ -47,15 +48,26 @@ def chosen(preset: str, only: Sequence[str] = (), num_seeds: int | None = None) 
   return [(one, dataclasses.replace(config, num_seeds=num_seeds)) for one, config in pairs]
 
 
+def _other_verdicts(output_dir: Path, pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame | None:
+  """The verdicts that lie in the folder from runs of other experiments; None where there are none."""
+  path, ours = output_dir / "claims.csv", {claim.name for one, config in pairs for claim in one.claims(config)}
+  if not path.exists():
+    return None
+  found = folder.read_claims(path)
+  return found[~found["claim"].isin(ours)]
+
+
 def run(preset: str, output_dir: Path, pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame:
   """Runs experiments and returns the claims table, which it also writes; prints what it says; then the report.
+
+  Verdicts of other experiments, which a run with other names has left in the folder, stay in the table.
 
   Args:
     preset: the name under which claims are judged.
     output_dir: where everything goes.
     pairs: from `chosen`.
   """
-  verdicts = []
+  verdicts = [_other_verdicts(output_dir, pairs)]
   for number, (one, config) in enumerate(pairs, start=1):
     began = time.monotonic()
     print(f"\n== {one.name} ({number} of {len(pairs)}), preset {preset}, {config.num_seeds} seeds a condition")

@@ -272,9 +272,6 @@ def write_csv(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
   files.write_atomically(path, lambda temporary: frame.to_csv(temporary, index=False))
 
 
-# Measures. What `seed_values` raises, they raise. A seed that lacks one of two conditions has no value.
-
-
 def _is_text(value: Any) -> bool:
   return isinstance(value, str) and bool(value.strip())
 

@@ -101,6 +101,9 @@ class ReproduceTest(parameterized.TestCase):
     (poisoned,) = checkpoints.load_config(folder / "checkpoints" / "injected_loops")["tasks"].values()
     self.assertEqual(poisoned["injected_share"], 0.5)  # the clean ones are students of risk aversion
 
+    again = reproduce.run("tiny", folder, TINY[:1])  # as with --only: the other verdicts stay
+    self.assertCountEqual(again["claim"], table["claim"])
+    self.assertCountEqual(pd.read_csv(folder / "claims.csv")["claim"], table["claim"])
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
     once = dataclasses.replace(risk_aversion.EXPERIMENT, measure=mock.Mock(side_effect=AssertionError("ran again")))
     pd.testing.assert_frame_equal(experiment.run(once, RISK, folder)[0]["risk_aversion"], walks)

@@ -63,7 +63,7 @@ def read(path: str | os.PathLike[str], problems: list[str]) -> Folder:
   path = Path(path)
   require(path.is_dir(), "results_dir", str(path), "a folder that exists, such as `reproduce` writes it")
   return Folder(
-    claims=attempt(problems, lambda: _read_claims(path / "claims.csv")),
+    claims=attempt(problems, lambda: read_claims(path / "claims.csv")),
     figures=_read_all(path / "figures", ".svg", _read_text, problems),
     runs=_read_all(path / "results", ".json", results.read_record, problems),
     tables=_read_all(path / "results", ".parquet", _read_table, problems),
@@ -94,7 +94,8 @@ def _read_table(path: Path) -> Table:
   return Table(len(frame), len(frame.columns), num_seeds)
 
 
-def _read_claims(path: Path) -> pd.DataFrame:
+def read_claims(path: Path) -> pd.DataFrame:
+  """The verdicts in `claims.csv`; a one-line `ValueError` where it cannot be read."""
   try:
     frame = pd.read_csv(path)
   except ValueError as error:  # pandas' errors, and those of decoding, are
