@@ -67,13 +67,11 @@ PRESETS = {
     visited_margins=(0.0, 0.05, 0.1),
     drawings=(0, 1, 2, 3),
     training=Training(num_steps=2_000, rows_per_step=16, learning_rate=3e-3),
-    num_seeds=4,
   ),
   "paper": dataclasses.replace(
     temporal_errors.PRESETS["paper"],
     task=dataclasses.replace(temporal_errors.PRESETS["paper"].task, graph_fixed=True),
     drawings=(0, 1),
-    num_seeds=3,
   ),
 }
 

@@ -156,7 +156,8 @@ def _published(config: MarginReadings) -> pd.DataFrame:
       rows = points[points["margin"] == condition.strength]
       is_said = (condition.reading == NONE) & (rows["temperature"] == 0)
       persistence = np.where(is_said, published.PERSISTENCE, np.nan)
-      shown.append(rows.assign(condition=condition.name, persistence=persistence))
+      is_same = config.task.max_steps == published.CUT
+      shown.append(rows.assign(condition=condition.name, persistence=persistence, same_cut=is_same))
   return pd.concat([points.head(0).assign(condition="", persistence=np.nan), *shown], ignore_index=True)
 
 

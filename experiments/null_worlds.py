@@ -136,6 +136,7 @@ def run(preset: str, path: Path, replications: int, network_replications: int) -
       if {(claim.name, world) for claim in registered} <= set(zip(cells["claim"], cells["world"], strict=True)):
         bar.update(counts[world])
         continue
+      cells = cells[~((cells["world"] == world) & cells["claim"].isin([claim.name for claim in registered]))]
       shares = _same_law(cells, registered, experiment, config, world)
       if shares is None:
         found = run_cells(experiment, registered, config, world, counts[world], bar)

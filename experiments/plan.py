@@ -23,6 +23,7 @@ from loopjax.training.step import Training, run_chunk
 
 SECONDS = 3.0  # of a program's timing, once it is compiled
 PROGRAM = ["sizes", "model", "training"]
+COLUMNS = ["experiment", "group", "students", "new_students", "seed_steps", *PROGRAM]
 
 
 class Student(NamedTuple):
@@ -49,7 +50,7 @@ def requests(pairs: Sequence[tuple[Experiment, Any]]) -> pd.DataFrame:
         "sizes": teacher.sizes_of(request.tasks[0]), "model": request.model, "training": request.training,
       })  # fmt: skip
       known |= asked
-  return pd.DataFrame(rows)
+  return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def left(plan: pd.DataFrame, output_dir: Path) -> pd.Series:

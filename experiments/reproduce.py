@@ -39,7 +39,7 @@ def chosen(preset: str, only: Sequence[str] = (), num_seeds: int | None = None) 
     only: their names; by default all that claim something at the preset.
     num_seeds: seeds per condition instead of the preset's.
   """
-  names = list(only) or list(registry.claiming(preset))
+  names = list(dict.fromkeys(only)) or list(registry.claiming(preset))
   for name in names:
     configs.require(name in registry.EXPERIMENTS, "only", name, f"some of {list(registry.EXPERIMENTS)}")
   pairs = [(registry.EXPERIMENTS[name], registry.EXPERIMENTS[name].at(preset)) for name in names]

@@ -61,7 +61,7 @@ class TemporalErrors:
   Attributes:
     task: what all margins share.
     visited_margins: of the teacher, against children already visited; a condition each.
-    drawings: of the fixed graph, each with students of its own; empty where every prompt has a graph of its own.
+    drawings: of the fixed graph; seeds go round them. Empty where every prompt has a graph of its own.
     model: the students' architecture.
     training: how they are trained.
     temperatures: of the rollouts.
@@ -94,7 +94,7 @@ class TemporalErrors:
     require(
       (len(self.drawings) > 0) == fixed, "drawings", self.drawings, f"given where task.graph_fixed={fixed} is set"
     )
-    seeds.block(self.first_seed, self.num_seeds * max(1, len(self.drawings)))
+    seeds.block(self.first_seed, self.num_seeds)
     require(self.num_graphs >= 2, "num_graphs", self.num_graphs, "at least 2: graphs are compared")
     require(self.walks_per_graph >= 2, "walks_per_graph", self.walks_per_graph, "at least 2: walks are compared")
     most = max_visits(self.task) - 1
@@ -122,12 +122,13 @@ def _legal_rows(config: TemporalErrors, group: Students, obtain: Obtain) -> pd.D
 
 
 def requests(config: TemporalErrors, name: str = NAME) -> list[Request]:
-  """The groups of students: one, or one per drawing of the fixed graph, each with seeds of its own."""
-  asked = []
-  for place, drawing in enumerate(config.drawings or (0,)):
+  """The groups of students: one, or one per drawing of the fixed graph. Seeds go round the drawings."""
+  block, drawings, asked = seeds.block(config.first_seed, config.num_seeds), config.drawings or (0,), []
+  for place, drawing in enumerate(drawings):
     group = f"{name}_drawing_{drawing}" if config.drawings else name
-    numbers = seeds.block(config.first_seed + place * config.num_seeds, config.num_seeds)
-    asked.append(Request(group, config.tasks(drawing), config.model, config.training, numbers))
+    numbers = [seed for seed in block if seed % len(drawings) == place]
+    if numbers:
+      asked.append(Request(group, config.tasks(drawing), config.model, config.training, numbers))
   return asked
 
 
@@ -173,7 +174,7 @@ def published_rows(config: TemporalErrors) -> pd.DataFrame:
   points = points.assign(
     condition=points["margin"].map(condition_name), persistence=np.where(is_said, published.PERSISTENCE, np.nan)
   )
-  return points[is_shown]
+  return points[is_shown].assign(same_cut=config.task.max_steps == published.CUT)
 
 
 def _panels(config: TemporalErrors, frame: pd.DataFrame) -> pd.DataFrame:

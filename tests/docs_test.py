@@ -19,6 +19,7 @@ from absl.testing import absltest, parameterized
 
 from experiments import experiment, sweep
 from loopjax import claims
+from loopjax.generation.processors import PROCESSORS
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import graph, null_worlds, students, teacher, walks
@@ -95,6 +96,16 @@ class PageTest(parameterized.TestCase):
     (found,) = claims.evaluate([claim], frame, "standard", check_fitness=False).itertuples()
     self.assertEqual(found.verdict, verdict)
     self.assertAlmostEqual(found.value, claim.predicted if verdict == claims.HOLDS else claim.null, delta=0.5)
+
+  def test_a_processor(self):
+    page, mesh = self.module_of("adding_a_processor.md", "frequency_penalty"), devices.device_mesh()
+    self.addCleanup(PROCESSORS.pop, "frequency_penalty")
+    fresh = students.train_students([TASK], MODEL, TRAINING, range(2), mesh)
+    frame = page.evaluate_with_and_without(fresh, mesh, TASK)
+    self.assertEqual(frame["frequency_penalty"].tolist(), [0.0, 0.5] * 2)
+    self.assertEqual(frame["temperature"].tolist(), [0.0] * 4)
+    with self.assertRaisesRegex(ValueError, "^frequency_penalty=-1 .* at least 0"):
+      page.FrequencyPenalty(4).check(-1)
 
   def test_a_remedy(self):
     remedy = self.module_of("adding_a_remedy.md", "entropy_bonus")

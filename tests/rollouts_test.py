@@ -74,7 +74,7 @@ def programs(task: StarGraph, generation: Generation, model: Transformer = MODEL
   """Compiled `begin` of a key, `advance` of continuations and a number of steps, `finish` of continuations."""
   problems, params = problems_of(task), random_params(model, task, SEED)
   probabilities, student = teacher.teacher_probabilities(task), student_functions.functions_of(model, task)
-  asked = Asked(task, student, params, probabilities, problems, generation)
+  asked = Asked(task, student, params, probabilities, problems, generation.processors, generation.traced())
   return Programs(
     jax.jit(lambda key: rollouts.begin(asked, key)),
     jax.jit(lambda continuations, num_steps: rollouts.advance(asked, continuations, num_steps=num_steps)),
@@ -280,6 +280,9 @@ class Counted:
   change: Callable[[jax.Array], jax.Array]
   neutral = None
 
+  def check(self, strength):
+    pass
+
   def init(self, prompt, shape, length):
     return jnp.int32(0)
 
@@ -307,7 +310,15 @@ class ProcessorTest(absltest.TestCase):
     task = dataclasses.replace(TASK, max_steps=6)
     problems = Problems(problems_of(TASK).graphs, problems_of(TASK).goal_chain[:, :2])
     probabilities, student = teacher.teacher_probabilities(task), student_functions.functions_of(MODEL, task)
-    asked = Asked(task, student, random_params(MODEL, task, SEED), probabilities, problems, generation)
+    asked = Asked(
+      task,
+      student,
+      random_params(MODEL, task, SEED),
+      probabilities,
+      problems,
+      generation.processors,
+      generation.traced(),
+    )
 
     @jax.jit
     def walk(key):
@@ -381,7 +392,8 @@ def walk_with(
     problem_key, walk_key = jax.random.split(key)
     problems = sample_problems(task, problem_key, num_graphs, 1)
     probabilities = teacher.teacher_probabilities(task)
-    asked = Asked(task, student, (), probabilities, problems, at_temperatures((temperature,), *processors))
+    generation = at_temperatures((temperature,), *processors)
+    asked = Asked(task, student, (), probabilities, problems, generation.processors, generation.traced())
     continuations = rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=task.max_steps - 1)
     rollout = rollouts.finish(task, probabilities, problems, continuations)
     return rollout.nodes[:, 0], problems.goal_chain[:, 0]
@@ -523,6 +535,22 @@ def evaluated(num_devices: int, temperatures: tuple[float, ...]) -> evaluation.R
 
 
 class EvaluationTest(absltest.TestCase):
+  def test_rollouts_end_once_all_walks_are_over_and_strengths_compile_nothing(self):
+    mesh = mesh_of(1)
+    group, legal = random_students(mesh), LegalMoves(teacher.sizes_of(TASK))
+    with (
+      mock.patch.object(evaluation, "STEPS_PER_CHUNK", 2),
+      mock.patch.object(rollouts, "advance", wraps=rollouts.advance) as advance,
+    ):
+      evaluation._rollout_programs.cache_clear()
+      for temperatures in ((0.0, 0.5), (0.3, 1.0)):
+        walked = evaluation.roll_out(group, mesh, generation=at_temperatures(temperatures), num_graphs=8, seed=0)
+        longest = int(np.sum(np.asarray(walked.nodes) != PADDING, axis=-1).max())
+        self.assertLess(longest, TASK.max_steps)  # all are broken, or at their goals, before the cut
+      self.assertEqual(advance.call_count, 1)  # traced once
+      evaluation.roll_out(group, mesh, generation=at_temperatures((0.3, 1.0), legal), num_graphs=8, seed=0)
+      self.assertEqual(advance.call_count, 2)
+
   def test_rollouts_on_four_devices_are_those_on_one(self):
     found = [evaluated(num_devices, (0.0, 0.4, 1.0)) for num_devices in (1, 4)]
     self.assertEqual(found[0].nodes.shape, (4, 8, 3, TASK.max_steps))

@@ -536,6 +536,9 @@ class BinaryTest(FolderTest):
       self.assertIs(experiment.at(preset), config)
       (unit,) = units.make_units(name, config, {}, first_seed=3, num_seeds=2, seeds_per_unit=2)
       self.assertEqual((unit.config.first_seed, unit.config.num_seeds), (3, 2))
+      asked = [seed for request in experiment.requests(unit.config) for seed in request.seed_numbers]
+      self.assertContainsSubset(asked, [3, 4])
+      self.assertIn(len(set(asked)), (0, 2))  # 0: an experiment without claims names no requests
     if "paper" not in experiment.presets:
       with self.assertRaisesRegex(ValueError, f"^preset='paper' .* for {name}$"):
         experiment.at("paper")

@@ -629,6 +629,9 @@ class Recorder:
   name = "recorder"
   neutral = None
 
+  def check(self, strength):
+    pass
+
   def init(self, prompt, shape, length):
     return jnp.zeros((length - 1, *shape, self.task.vocabulary_size))
 
@@ -645,7 +648,7 @@ class StudentTest(parameterized.TestCase):
     @jax.jit
     def walk(params, problems, key):
       of_teacher = teacher.teacher_probabilities(task)
-      asked = Asked(task, student, params, of_teacher, problems, generation)
+      asked = Asked(task, student, params, of_teacher, problems, generation.processors, generation.traced())
       continuations = rollouts.advance(asked, rollouts.begin(asked, key), num_steps=task.max_steps - 1)
       nodes = rollouts.finish(task, of_teacher, problems, continuations).nodes
       return nodes, jnp.moveaxis(continuations.processors[0], 0, 2)

@@ -345,7 +345,7 @@ class ExportTest(parameterized.TestCase):
       problem_key, walk_key = jax.random.split(jax.random.wrap_key_data(data))
       problems, probabilities = sample_problems(task, problem_key, 4, 2), teacher.teacher_probabilities(task)
       student, generation = student_functions.functions_of(model, task), at_temperatures((0.0, 1.0))
-      asked = Asked(task, student, params, probabilities, problems, generation)
+      asked = Asked(task, student, params, probabilities, problems, generation.processors, generation.traced())
       continuations = rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=16)
       return rollouts.finish(task, probabilities, problems, continuations).nodes
 

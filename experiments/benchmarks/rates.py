@@ -82,7 +82,8 @@ def rollout_rate(model: Transformer, num_walks: int) -> Rate:
     params, probabilities, key = row
     problem_key, walk_key = jax.random.split(key)
     problems = sample_problems(TASK, problem_key, num_walks // num_devices, 1)
-    asked = Asked(TASK, of_student, params, probabilities, problems, at_temperatures([1.0]))
+    generation = at_temperatures([1.0])
+    asked = Asked(TASK, of_student, params, probabilities, problems, generation.processors, generation.traced())
     return rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=TASK.max_steps - 1).tokens
 
   run = seeds.map_seeds(roll_out, mesh)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,33 @@ import numpy as np
 
 from loopjax.generation.processors import Processor
 from loopjax.generation.processors.temperature import Temperature
-from loopjax.runtime.config import require
+from loopjax.runtime.config import require, require_finite
+
+
+class Columns(NamedTuple):
+  """The columns of a generation, traced.
+
+  Attributes:
+    strengths: of each processor, [R].
+    temperature_bits: [R], uint32, what tells temperatures apart in the keys of draws.
+    numbers: [R], the number of each column among equal ones.
+  """
+
+  strengths: tuple[jax.Array, ...]
+  temperature_bits: jax.Array
+  numbers: jax.Array
+
+  def keys(self, key: jax.Array) -> jax.Array:
+    """A key of the draws for each column, [R]: it depends on the column's temperature, and on its number among equals.
+
+    So draws at one temperature do not depend on which others are listed, and columns that differ in another processor
+    alone have the same draws.
+    """
+
+    def one(bits: jax.Array, number: jax.Array) -> jax.Array:
+      return jax.random.fold_in(jax.random.fold_in(key, bits), number)
+
+    return jax.vmap(one)(self.temperature_bits, self.numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +62,23 @@ class Generation:
     require(len(self.columns) > 0, "columns", self.columns, "one or more")
     for column in self.columns:
       require(len(column) == len(names), "columns", column, f"a strength for each of {names}")
+      for processor, strength in zip(self.processors, column, strict=True):
+        require_finite(processor.name, strength)
+        processor.check(strength)
 
   @property
   def num_columns(self) -> int:
     return len(self.columns)
 
-  def strengths(self) -> list[jax.Array]:
-    """Of each processor, [R]."""
-    return [jnp.asarray(each, jnp.float32) for each in zip(*self.columns, strict=True)]
+  def traced(self) -> Columns:
+    """The columns as arrays: programs that take them as arguments serve every strength."""
+    temperatures = self.labels().get(Temperature.name, [1.0] * self.num_columns)
+    numbers = [self.columns[:place].count(column) for place, column in enumerate(self.columns)]
+    return Columns(
+      strengths=tuple(jnp.asarray(each, jnp.float32) for each in zip(*self.columns, strict=True)),
+      temperature_bits=jnp.asarray(np.asarray(temperatures, np.float32).view(np.uint32)),
+      numbers=jnp.asarray(numbers),
+    )
 
   def labels(self) -> dict[str, list[float]]:
     """The strengths of each processor that has one, by its name, R of each: the columns of frames."""
@@ -52,24 +88,8 @@ class Generation:
       if processor.neutral is not None
     }
 
-  def keys(self, key: jax.Array) -> jax.Array:
-    """A key of the draws for each column, [R]: it depends on the column's temperature, and on its number among equals.
 
-    So draws at one temperature do not depend on which others are listed, and columns that differ in another processor
-    alone have the same draws.
-    """
-    temperatures = self.labels().get(Temperature.name, [1.0] * self.num_columns)
-    numbers = [self.columns[:place].count(column) for place, column in enumerate(self.columns)]
-    bits = np.asarray(temperatures, np.float32).view(np.uint32)
-
-    def one(bits: jax.Array, number: jax.Array) -> jax.Array:
-      return jax.random.fold_in(jax.random.fold_in(key, bits), number)
-
-    return jax.vmap(one)(jnp.asarray(bits), jnp.asarray(numbers))
-
-
-def at_temperatures(temperatures: Sequence[float], *others: Processor, strength: float = 0.0) -> Generation:
-  """A column for each temperature; `others` act before it, all with one strength."""
-  require(all(t >= 0 for t in temperatures), "temperatures", tuple(temperatures), "at least 0")
-  columns = tuple((*(strength for _ in others), float(temperature)) for temperature in temperatures)
-  return Generation((*others, Temperature()), columns)
+def at_temperatures(temperatures: Sequence[float], *others: Processor) -> Generation:
+  """A column for each temperature; `others` act before it, at their neutral strengths, or without one."""
+  before = tuple(other.neutral or 0.0 for other in others)
+  return Generation((*others, Temperature()), tuple((*before, float(temperature)) for temperature in temperatures))

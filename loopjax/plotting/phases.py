@@ -74,7 +74,7 @@ def _draw_phases(axes: Axes, rows: pd.DataFrame) -> Any:
   p, n = share.columns.to_numpy(float), share.index.to_numpy()
   middles = (p[1:] + p[:-1]) / 2
   half = np.diff(p)[[0, -1]] / 2 if len(p) > 1 else np.full(2, 0.05)
-  edges = np.concatenate([p[:1] - half[0], middles, p[-1:] + half[1]])
+  edges = np.clip(np.concatenate([p[:1] - half[0], middles, p[-1:] + half[1]]), 0, 1)  # probabilities
   axes.set_facecolor(_NO_SEED)
   heights = np.arange(len(n) + 1) - 0.5
   mesh = axes.pcolormesh(edges, heights, share, cmap="PuOr", vmin=0, vmax=1, edgecolors="white", linewidth=0.3)

@@ -134,7 +134,7 @@ def temperature_grid(
 
 def _in_order(styles: Mapping[str, Any]) -> dict[str, Any]:
   """The legend's entries in one order, whichever panel had them first."""
-  return {name: styles[name] for name in (*LEARNERS, _PUBLISHED) if name in styles}
+  return {name: styles[name] for name in (*LEARNERS, _PUBLISHED, _OTHER_CUT) if name in styles}
 
 
 def _draw_panel(

@@ -30,7 +30,8 @@ def of_family(rows: pd.DataFrame) -> list[str]:
     said = ["The one claim holds."] if holding else []
   for verdict, words in _SAID.items():
     for row in rows[rows["verdict"] == verdict].to_dict("records"):
-      said.append(f"{words}: {row['description'].rstrip('.')} ({row['condition']}).")
+      why = f" Why: {row['unfit_because']}." if verdict == claims.UNFIT else ""
+      said.append(f"{words}: {row['description'].rstrip('.')} ({row['condition']}).{why}")
   return said
 
 
@@ -42,7 +43,7 @@ def conclusion(frame: pd.DataFrame) -> str:
     lines += [f"    {_line(row)}" for row in rows.to_dict("records")] + [""]
   not_run = int((frame["verdict"] == claims.NOT_RUN).sum())
   if not_run:
-    lines.append(f"{not_run} claims need larger presets and were not run.")
+    lines.append(f"Not run, for want of a larger preset or of what they read: {not_run} of {len(frame)} claims.")
   return "\n".join(lines).rstrip()
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax.generation.generate import Continuations
-from loopjax.generation.settings import Generation
+from loopjax.generation.processors import Processor
+from loopjax.generation.settings import Columns, Generation
 from loopjax.runtime import seeds
 from loopjax.star_graph import rollouts, student_functions, teacher, tidy, walks
 from loopjax.star_graph.graph import StarGraph
@@ -55,13 +56,15 @@ def roll_out(students: Students, mesh: Mesh, *, generation: Generation, num_grap
     num_graphs: G per student; the same for its columns, others for every seed (`evaluation_key`).
     seed: of graphs and draws.
   """
-  task, state = students.tasks[0], students.state
-  programs = _rollout_programs(teacher.sizes_of(task), students.model, mesh, generation, num_graphs, seed)
-  problems, continuations = programs.begin(state)
+  task, state, columns = students.tasks[0], students.state, generation.traced()
+  programs = _rollout_programs(
+    teacher.sizes_of(task), students.model, mesh, generation.processors, len(generation.columns), num_graphs
+  )
+  problems, continuations = programs.begin(state, columns, jnp.int32(seed))
   given = problems, state.params, state.task.probabilities
   for _ in range(0, task.max_steps - 1, STEPS_PER_CHUNK):
-    continuations = programs.advance((given, continuations))
-    if np.all(seeds.to_host(continuations.ended, state.key.shape[0])):
+    continuations, over = programs.advance((given, continuations), columns)
+    if np.all(seeds.to_host(over, state.key.shape[0])):
       break
   walked: rollouts.Rollout = programs.finish((given, continuations))
   return Rollouts(*walked, problems=problems)
@@ -75,29 +78,35 @@ class _Programs(NamedTuple):
   finish: jax.stages.Wrapped
 
 
+_Given = tuple[Problems, Any, TeacherProbabilities]  # and parameters
+
+
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _rollout_programs(
-  task: StarGraph, model: Any, mesh: Mesh, generation: Generation, num_graphs: int, seed: int
+  task: StarGraph, model: Any, mesh: Mesh, processors: tuple[Processor, ...], num_columns: int, num_graphs: int
 ) -> _Programs:
   student = student_functions.functions_of(model, task)
 
-  def asked(problems: Problems, params: Any, probabilities: TeacherProbabilities) -> Asked:
-    return Asked(task, student, params, probabilities, problems, generation)
+  def asked(given: _Given, columns: Columns) -> Asked:
+    problems, params, probabilities = given
+    return Asked(task, student, params, probabilities, problems, processors, columns)
 
-  def begin(one: TrainState) -> tuple[Problems, Continuations]:
+  def begin(one: TrainState, columns: Columns, seed: jax.Array) -> tuple[Problems, Continuations]:
     problem_key, walk_key = jax.random.split(evaluation_key(one, seed))
-    problems = rollouts.sample_problems(task, problem_key, num_graphs, generation.num_columns)
-    return problems, rollouts.begin(asked(problems, one.params, one.task.probabilities), walk_key)
+    problems = rollouts.sample_problems(task, problem_key, num_graphs, num_columns)
+    return problems, rollouts.begin(asked((problems, one.params, one.task.probabilities), columns), walk_key)
 
-  def advance(row: tuple[tuple[Problems, Any, TeacherProbabilities], Continuations]) -> Continuations:
+  def advance(row: tuple[_Given, Continuations], columns: Columns) -> tuple[Continuations, jax.Array]:
     given, continuations = row
-    return rollouts.advance(asked(*given), continuations, num_steps=STEPS_PER_CHUNK)
+    problems, _, probabilities = given
+    continuations = rollouts.advance(asked(given, columns), continuations, num_steps=STEPS_PER_CHUNK)
+    return continuations, rollouts.are_over(task, probabilities, problems, continuations)
 
-  def finish(row: tuple[tuple[Problems, Any, TeacherProbabilities], Continuations]) -> rollouts.Rollout:
+  def finish(row: tuple[_Given, Continuations]) -> rollouts.Rollout:
     (problems, _, probabilities), continuations = row
     return rollouts.finish(task, probabilities, problems, continuations)
 
-  is_brief = num_graphs * generation.num_columns * task.max_steps <= _BRIEF_NODES
+  is_brief = num_graphs * num_columns * task.max_steps <= _BRIEF_NODES
   return _Programs(
     seeds.map_seeds(begin, mesh, brief=True), seeds.map_seeds(advance, mesh, brief=is_brief),
     seeds.map_seeds(finish, mesh, brief=True),
@@ -122,7 +131,8 @@ def _measuring(task: StarGraph, mesh: Mesh) -> jax.stages.Wrapped:
 
 def measures_frame(measures: walks.WalkMeasures, generation: Generation, is_finite: np.ndarray) -> pd.DataFrame:
   """One row per student and column: row, the processors' strengths by their names, and the fields of `WalkMeasures`."""
-  return tidy.frame(is_finite, measures._asdict(), generation.labels())
+  axis = generation.labels() or {"column": list(range(generation.num_columns))}
+  return tidy.frame(is_finite, measures._asdict(), axis)
 
 
 def evaluate_students(

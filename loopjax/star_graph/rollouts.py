@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from loopjax.generation import generate
 from loopjax.generation.generate import Continuations, Decoder, Rules
-from loopjax.generation.processors import Context, Prompt
-from loopjax.generation.settings import Generation
+from loopjax.generation.processors import Context, Processor, Prompt
+from loopjax.generation.settings import Columns
 from loopjax.star_graph import encoding, student_functions, teacher
 from loopjax.star_graph.graph import START, StarGraph, sample_goal, sample_graph
 from loopjax.star_graph.student_functions import Problems, Student
@@ -34,7 +34,8 @@ class Asked(NamedTuple):
     params: its parameters.
     probabilities: the teacher's; they decide which resets are valid.
     problems: graphs and goals.
-    generation: how labels are drawn.
+    processors: of the logits, in their order.
+    columns: the R columns' strengths, traced.
   """
 
   task: StarGraph
@@ -42,7 +43,8 @@ class Asked(NamedTuple):
   params: Any
   probabilities: TeacherProbabilities
   problems: Problems
-  generation: Generation
+  processors: tuple[Processor, ...]
+  columns: Columns
 
   @property
   def decoder(self) -> Decoder:
@@ -55,8 +57,8 @@ class Asked(NamedTuple):
   def rules(self) -> Rules:
     goals = self.task.goal_node(self.problems.goal_chain)
     return Rules(
-      processors=self.generation.processors,
-      strengths=self.generation.strengths(),
+      processors=self.processors,
+      strengths=self.columns.strengths,
       stop=jnp.take_along_axis(self.problems.graphs.labels, goals, axis=1),
       observe=self._observe,
     )
@@ -97,7 +99,7 @@ def begin(asked: Asked, key: jax.Array) -> Continuations:
   prompt = Prompt(prompts.reshape(len(prompts), -1), (asked.probabilities, problems))
   first = jnp.broadcast_to(problems.graphs.labels[:, START, None], problems.goal_chain.shape)
   return generate.begin(
-    asked.decoder, asked.rules, prompt, first, asked.generation.keys(key),
+    asked.decoder, asked.rules, prompt, first, asked.columns.keys(key),
     vocabulary=task.vocabulary_size, length=task.max_steps,
   )  # fmt: skip
 
@@ -107,13 +109,19 @@ def advance(asked: Asked, continuations: Continuations, *, num_steps: int) -> Co
   return generate.advance(asked.decoder, asked.rules, continuations, num_steps=num_steps)
 
 
+def are_over(
+  task: StarGraph, probabilities: TeacherProbabilities, problems: Problems, continuations: Continuations
+) -> jax.Array:
+  """Which walks have reached their goals or made an invalid move, [G, R] bool: no later step changes them."""
+  is_valid = teacher.valid_moves(task, probabilities, _nodes(task, problems, continuations))
+  return continuations.ended | ~jnp.all(is_valid, axis=-1)
+
+
 def finish(
   task: StarGraph, probabilities: TeacherProbabilities, problems: Problems, continuations: Continuations
 ) -> Rollout:
   """The walks: labels as nodes, up to the first invalid move."""
-  nodes = jax.vmap(functools.partial(encoding.nodes_of_labels, task))(problems.graphs, continuations.tokens)
-  nodes = jnp.where(continuations.tokens == generate.NO_TOKEN, PADDING, nodes)
-  nodes = jnp.where(_is_stuck_at(continuations), task.num_nodes, nodes)
+  nodes = _nodes(task, problems, continuations)
   is_valid = teacher.valid_moves(task, probabilities, nodes)
   valid_so_far = jnp.cumprod(is_valid, axis=-1).astype(bool)  # the move that ends a walk is shown, none after it
   shown = jnp.pad(valid_so_far[..., :-1], [(0, 0), (0, 0), (2, 0)], constant_values=True) & (nodes != PADDING)
@@ -123,6 +131,13 @@ def finish(
     confidence=jnp.pad(jnp.where(shown[..., 1:], confidence, 0.0), [(0, 0), (0, 0), (1, 0)]),
     child_logits=jnp.where(shown[..., 1:, None], child_logits, 0.0),
   )
+
+
+def _nodes(task: StarGraph, problems: Problems, continuations: Continuations) -> jax.Array:
+  """The labels as nodes, [G, R, W], invalid moves and what follows included."""
+  nodes = jax.vmap(functools.partial(encoding.nodes_of_labels, task))(problems.graphs, continuations.tokens)
+  nodes = jnp.where(continuations.tokens == generate.NO_TOKEN, PADDING, nodes)
+  return jnp.where(_is_stuck_at(continuations), task.num_nodes, nodes)
 
 
 def _is_stuck_at(continuations: Continuations) -> jax.Array:
@@ -145,6 +160,9 @@ class LegalMoves:
 
   name: ClassVar[str] = "legal_moves"
   neutral: ClassVar[float | None] = None
+
+  def check(self, strength: float) -> None:
+    del strength
 
   def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> tuple[jax.Array, Problems]:
     del shape, length

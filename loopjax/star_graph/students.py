@@ -102,16 +102,16 @@ def identity(
     "seeds": [int(seed) for seed in seed_numbers],
     "objective": type(objectives[0]).__name__,
     "objectives": {str(i): configs.to_json(objective) for i, objective in enumerate(objectives)},
-    "initial_parameters": None if params is None else _digest(params),
+    "initial_parameters": None if params is None else _digest(params, len(tasks) * len(seed_numbers)),
   }
 
 
-def _digest(params: Any) -> str:
-  """A hash of all parameters, whatever devices they lie on."""
+def _digest(params: Any, num_rows: int) -> str:
+  """A hash of the parameters of all students, whatever devices they lie on, and without their padding."""
   total = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     total.update(jax.tree_util.keystr(path).encode())
-    total.update(np.ascontiguousarray(seeds.to_host(leaf, leaf.shape[0])).tobytes())
+    total.update(np.ascontiguousarray(seeds.to_host(leaf, num_rows)).tobytes())
   return total.hexdigest()[:16]
 
 
@@ -286,6 +286,3 @@ def _load_rows(
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")
   return loaded[0]
-
-
-# Students for several experiments.

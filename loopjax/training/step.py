@@ -96,7 +96,8 @@ class Objective(NamedTuple):
     sample: (key, task state, extra) -> one training row.
     loss: (params, batch of rows, key, extra) -> (summed loss, summed weight, new extra). The mean is their ratio; of
       several terms, each with a mean of its own, tuples: what is trained for is the sum of the ratios. The first weight
-      is the number of trained positions, in expectation where they are weighted.
+      is the number of trained positions, in expectation where they are weighted. Where devices split a batch, what
+      goes into the new extra must not depend on the batch, of which each sees a part.
     after_update: (new params, extra, key) -> extra, after each update; for what looks at the updated student, such as
       one that walks on its own in training. None: nothing is done.
   """
@@ -126,7 +127,7 @@ def make_optimizer(training: Training) -> optax.GradientTransformation:
   return optax.chain(optax.clip_by_global_norm(training.clip_norm), adamw)
 
 
-def evaluation_key(state: TrainState, seed: int) -> jax.Array:
+def evaluation_key(state: TrainState, seed: int | jax.Array) -> jax.Array:
   """A key of this student's own for draws after training, apart from those of its steps.
 
   It follows from the student's seed alone: who else was trained beside it, and in which row, makes no difference. The

@@ -1,7 +1,8 @@
 """Logits processors, one a file: each changes the logits of the next token before it is drawn.
 
 A processor is a frozen config with two pure functions. Its *strength* is the one number that a sweep changes; it is
-traced, so that a grid of strengths is one compiled program, and each column has its own. Other fields are static.
+traced, so that a grid of strengths is one compiled program, and each column has its own. Other fields are static. Two
+numbers are two processors, which may share a file.
 
 Shapes: G prompts, R columns, V vocabulary, W tokens of a continuation with its first, P tokens of a prompt.
 """
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 PROCESSORS: dict[str, type] = {}
-"""The processors by the name that flags, tables and the report call them."""
+"""The processors by their name, which is that of their strength in frames."""
 
 
 class Prompt(NamedTuple):
@@ -33,7 +34,8 @@ class Context(NamedTuple):
   """What processors are told at every step.
 
   Attributes:
-    tokens: [G, R], the tokens just read: number `step` of their continuations, from 0; -1 once one has ended.
+    tokens: [G, R], the tokens just read: number `step` of their continuations, from 0; -1 once one has ended. Number 0
+      is given (s in the star graph), not drawn; a processor says whether it counts.
     step: how many tokens have been drawn so far, scalar.
     keys: [R] typed keys of this step. The draw uses them as they are: fold something in.
   """
@@ -53,6 +55,9 @@ class Processor(Protocol):
 
   name: ClassVar[str]
   neutral: ClassVar[float | None]
+
+  def check(self, strength: float) -> None:
+    """Raises `ValueError` where this finite strength is not allowed."""
 
   def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> Any:
     """Its state before the first token is read, for continuations of `shape` = (G, R) and `length` = W."""

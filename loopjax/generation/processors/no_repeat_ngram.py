@@ -33,6 +33,10 @@ class NoRepeatNgram:
     check_fields(self, self.name)
     require(self.largest >= 1, f"{self.name}.largest", self.largest, "at least 1")
 
+  def check(self, strength: float) -> None:
+    is_whole = float(strength).is_integer() and 0 <= strength <= self.largest
+    require(is_whole, self.name, strength, f"a whole number from 0 to largest={self.largest}")
+
   def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> jax.Array:
     """The tokens read so far, [G, R, W]; -1 where none was yet."""
     del prompt

@@ -15,15 +15,18 @@ import jax
 import jax.numpy as jnp
 
 from loopjax.generation.processors import Context, Prompt, per_column, register
+from loopjax.runtime.config import require
+
+LEAST = 1e-3
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class RepetitionPenalty:
-  """Strength: t, above 0; 1 changes nothing, more than 1 makes what was seen less likely.
+  """Strength: t, at least 0.001; 1 changes nothing, more makes what was seen less likely. The first token counts.
 
   Attributes:
-    vocabulary: V.
+    vocabulary: V; in the star graph `task.vocabulary_size`.
     prompt_counts: whether the tokens of the prompt count as seen, as in Hugging Face transformers.
     of_log_probabilities: whether log-probabilities are penalised in place of logits.
   """
@@ -34,6 +37,9 @@ class RepetitionPenalty:
 
   name: ClassVar[str] = "repetition_penalty"
   neutral: ClassVar[float | None] = 1.0
+
+  def check(self, strength: float) -> None:
+    require(strength >= LEAST, self.name, strength, f"at least {LEAST:g}")
 
   def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> jax.Array:
     """The tokens seen, [G, R, V] bool."""

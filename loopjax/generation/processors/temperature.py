@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from loopjax.generation.processors import Context, Prompt, per_column, register
+from loopjax.runtime.config import require
 
 
 @register
@@ -18,6 +19,9 @@ class Temperature:
 
   name: ClassVar[str] = "temperature"
   neutral: ClassVar[float | None] = 1.0
+
+  def check(self, strength: float) -> None:
+    require(strength >= 0, self.name, strength, "at least 0")
 
   def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> tuple[()]:
     del prompt, shape, length
