@@ -1,6 +1,7 @@
 """Watches a response while it is streamed, and says when a locked cycle has begun.
 
-The units are token ids where the server streams them (vLLM does with `return_token_ids`), else words, as in a scan.
+The units are token ids where the server streams them (vLLM does with `return_token_ids`), else words, as in a scan; but
+of what a scan takes by its characters, words of more than 32, the end may be taken as a word.
 """
 
 from __future__ import annotations
