@@ -18,7 +18,7 @@ def whole(request: dict[str, Any], text: str = "It is \\boxed{4}.", end: str = "
   message = {"role": "assistant", "content": text, "reasoning_content": None, "tool_calls": []}
   return {
     "id": "chatcmpl-7", "object": "chat.completion", "created": 1760000000, "model": f"served-{request['model']}",
-    "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": end, "stop_reason": None, **choice}],
+    "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": end, **choice}],
     "usage": {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}, "prompt_logprobs": None,
   }  # fmt: skip
 
@@ -30,7 +30,7 @@ def logprobs(*values: float) -> dict[str, Any]:
 
 def chunks(
   request: dict[str, Any], pieces: list[str], end: str | None = "stop", field: str = "content", ids: bool = False
-):
+) -> Iterator[dict[str, Any]]:  # fmt: skip
   """The pieces of a streamed response; `end=None` breaks it off."""
   head = {"id": "chatcmpl-7", "object": "chat.completion.chunk", "created": 1760000000, "model": request["model"]}
   yield {**head, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}

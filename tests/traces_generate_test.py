@@ -191,9 +191,7 @@ class StreamTest(GenerateCase):
     from loopjax.loops.online import CycleWatch
     from loopjax.traces import stopping
 
-    text = (
-      "Can't stop.  The  value 000000 is 3.14, " + "!" * 90 + " and\n\n" + "对不起。再说一次。" * 9 + " e.g. that " * 9
-    )
+    text = "Can't stop.  The  value 000000 is 3.14, " + "!" * 90 + " and\n\n" + "对不起。再说。" * 9 + " e.g. so " * 9
     for size in (1, 2, 3, 7, 64, 500):
       watch = stopping.LoopWatch(10**6)
       with mock.patch.object(CycleWatch, "extend", autospec=True) as extend:
