@@ -46,7 +46,7 @@ class Server:
   """What the handler answers with, and what it was asked.
 
   Attributes:
-    answer: request and its number -> a response, a status with a text, an iterator of chunks, or None to hang up.
+    answer: request and its number -> a response, `send`'s arguments, an iterator of chunks, or None to hang up.
     requests: those so far.
     sent: chunks so far.
     url: the address.
@@ -98,8 +98,9 @@ def _handler(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
       else:
         self.stream(answer)
 
-    def send(self, status: int, text: str, kind: str = "application/json") -> None:
+    def send(self, status: int, text: str, kind: str = "application/json", retry_after: str = "0") -> None:
       self.send_response(status)
+      self.send_header("Retry-After", retry_after)
       self.send_header("Content-Type", kind)
       self.send_header("Content-Length", str(len(text.encode())))
       self.end_headers()

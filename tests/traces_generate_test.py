@@ -19,7 +19,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from loopjax.traces import readers, request
+from loopjax.traces import readers, request, text
 from loopjax.traces.main import main
 from loopjax.traces.trace import Ending
 from tests import chat_server
@@ -191,16 +191,16 @@ class StreamTest(GenerateCase):
     from loopjax.loops.online import CycleWatch
     from loopjax.traces import stopping
 
-    text = "Can't stop.  The  value 000000 is 3.14, " + "!" * 90 + " and\n\n" + "对不起。再说。" * 9 + " e.g. so " * 9
+    written = "Can't stop.  The  value 000000 is 3.14, " + "!" * 90 + " and\n\n" + "对不起。再说。" * 9 + " e.g. " * 9
     for size in (1, 2, 3, 7, 64, 500):
       watch = stopping.LoopWatch(10**6)
       with mock.patch.object(CycleWatch, "extend", autospec=True) as extend:
-        for start in range(0, len(text), size):
-          watch.add(text[start : start + size])
+        for start in range(0, len(written), size):
+          watch.add(written[start : start + size])
       found = [one for call in extend.call_args_list for one in call.args[1]]
       names = {number: word for word, number in watch._names.items()}
-      whole_text = units.words(text)
-      expected = [text[a:b].removesuffix(" ") or " " for a, b in itertools.pairwise(whole_text.starts)]
+      whole_text = units.words(written)
+      expected = [written[a:b].removesuffix(" ") or " " for a, b in itertools.pairwise(whole_text.starts)]
       self.assertGreater(len(found), len(expected) - 64)
       self.assertEqual([names[one] for one in found], expected[: len(found)], size)
 
@@ -213,6 +213,13 @@ class FailureTest(GenerateCase):
       self.assertEqual(self.make(server, "--concurrency=1")[0], 0)
       self.assertLen(server.requests, 24)
     self.assert_whole()
+
+  def test_the_servers_own_wait_is_kept(self):
+    busy = (429, "{}", "application/json", "1")
+    with serve(lambda asked, number: busy if number == 1 else whole(asked)) as server:
+      start = time.monotonic()
+      self.assertEqual(self.make(server, samples=1)[0], 0)
+    self.assertGreater(time.monotonic() - start, 1)
 
   @parameterized.parameters(
     dict(answer=(200, "<html>hello</html>", "text/html")), dict(answer=(200, '{"choices": ')),
@@ -289,6 +296,17 @@ class FailureTest(GenerateCase):
       self.assertEmpty(server.requests)
     self.assertEqual((status, out, err.count("\n")), (2, "", 1))
     self.assertIn(message, err)
+
+
+class ProgressTest(absltest.TestCase):
+  def test_tells_the_time_left_of_what_this_run_makes(self):
+    stream, clock = io.StringIO(), iter([0.0, 100.0, 110.0, 120.0])
+    stream.isatty = lambda: True
+    with mock.patch.object(time, "monotonic", lambda: next(clock)):
+      progress = text.Progress(100, stream, done="done")
+      for there in (40, 45, 50):  # 40 are of a run before
+        progress(there, there)
+    self.assertEndsWith(stream.getvalue(), "50% done, 50 responses, 2 min left")
 
 
 class ResumeTest(GenerateCase):

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("\nstopped; with --output_dir the same command goes on from here", file=sys.stderr)
+    print("\nstopped; with an output folder or file the same command goes on from here", file=sys.stderr)
     return 130
 
 

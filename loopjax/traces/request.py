@@ -138,7 +138,8 @@ class Assembly:
   def add(self, chunk: dict[str, Any]) -> tuple[str, list[int]]:
     """Takes in a piece, and gives its text and its token ids."""
     choices = chunk.get("choices") or [{}]
-    self._head.update((name, value) for name, value in chunk.items() if name not in ("choices", "object"))
+    told = {name: value for name, value in chunk.items() if value is not None}
+    self._head.update((name, value) for name, value in told.items() if name not in ("choices", "object"))
     choice = choices[0]
     self._end = choice.get("finish_reason") or self._end
     ids = choice.get("token_ids") or []
