@@ -333,7 +333,9 @@ class ResumeTest(GenerateCase):
   @parameterized.parameters(
     ("--max_tokens=9", "max_tokens=4096, not 9"), ("--model=other", "model='org/m', not 'other'"),
     ("--template={problem}!", "template='{problem}', not"), ("--samples=3", "samples=2, not 3"),
-    ('--extra_body={"top_k": 1}', "extra_body"), ("--stop_on_loop", "stop_on_loop=False, not True"),
+    ('--extra_body={"top_k": 1}', "no extra_body.top_k, not 1"),
+    ('--extra_body={"top_p": null}', "no extra_body.top_p, not None"),
+    ("--stop_on_loop", "stop_on_loop=False, not True"),
   )  # fmt: skip
   def test_other_settings_are_refused(self, flag, message):
     with serve() as server:

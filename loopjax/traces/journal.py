@@ -74,8 +74,9 @@ class Journal:
   def _compare(self, stored: dict[str, Any], asked: dict[str, Any]) -> None:
     old, new = config.leaves(stored, ""), config.leaves(asked, "")
     for name in {**new, **old}:
-      if old.get(name) != new.get(name):
-        told = f"{name}={old.get(name)!r}, not {new.get(name)!r}"
+      was, shall = (f"{name}={leaves[name]!r}" if name in leaves else f"no {name}" for leaves in (old, new))
+      if was != shall:
+        told = f"{was}, not {shall.removeprefix(f'{name}=')}"
         raise ValueError(f"{self.path}: was made with {told}; choose another --output")
 
   def _read(self) -> set[Key]:
