@@ -12,7 +12,7 @@ setuptools.setup(
   package_data={
     "loopjax.plotting": ["__init__.pyi"],
     "loopjax.report": ["template.html", "style.css", "viewer.js"],
-    "loopjax.traces": ["page.html", "page.css", "page.js"],
+    "loopjax.traces": ["page.html", "page.css", "page.js", "paper.json"],
     "experiments.published": ["*.csv"],
   },
   python_requires=">=3.11",
@@ -39,12 +39,14 @@ setuptools.setup(
     "dev": [
       "hypothesis>=6.100,<7",
       "mypy>=2.4,<3",
+      "openai>=2,<4",
       "pytest>=9,<10",
       "pytest-xdist>=3.6,<4",
       "ruff>=0.17,<0.18",
       "tensorboard>=2.19,<3",
     ],
     "bench": ["torch>=2.5,<3"],
+    "generate": ["openai>=2,<4"],  # to make traces with a server
     "inspect": ["inspect_ai>=0.3.206,<0.4"],  # to read its .eval logs
     "cluster": ["ray>=2.40,<3"],
     "tensorboard": ["tensorboard>=2.19,<3"],

@@ -1,4 +1,7 @@
-"""The command `loopjax-traces`: loops in traces of real models. `loopjax-traces scan --help` shows every flag."""
+"""The command `loopjax-traces`: loops in traces of real models, and traces from any server.
+
+`loopjax-traces scan --help` and `loopjax-traces generate --help` show every flag.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from loopjax.traces import generate_flags
 
 _EPILOG = """FILES may be files, folders and patterns such as "runs/**/*.jsonl". gzip and zstd are unpacked on the fly.
 The exit status is 0 where responses were found, 1 where none was, 2 where a flag or a folder is not as it must be, or
@@ -31,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("\nstopped; with --output_dir the same command goes on from here", file=sys.stderr)
+    print("\nstopped; with an output folder or file the same command goes on from here", file=sys.stderr)
     return 130
 
 
@@ -46,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
   scan.add_argument("files", nargs="+", metavar="FILES", help="what to read")
   for name, options in _FLAGS.items():
     scan.add_argument(f"--{name}", **options)
+  generate = commands.add_parser(
+    "generate", help="make responses with an OpenAI-compatible server",
+    description="Makes responses with an OpenAI-compatible server.", epilog=generate_flags.EPILOG,
+  )  # fmt: skip
+  generate.set_defaults(run=generate_flags.run)
+  generate_flags.add(generate)
   return parser
 
 

@@ -94,13 +94,14 @@ def problems(counts: dict[str, int], named: dict[str, list[str]]) -> str:
 class Progress:
   """A line on a terminal, every half second; where the stream is no terminal, every half minute."""
 
-  def __init__(self, total: int, stream: TextIO = sys.stderr):
-    self._total, self._stream, self._is_terminal = max(total, 1), stream, stream.isatty()
+  def __init__(self, total: int, stream: TextIO | None = None, done: str = "read"):
+    stream = stream or sys.stderr
+    self._total, self._stream, self._is_terminal, self._done = max(total, 1), stream, stream.isatty(), done
     self._start = self._shown = time.monotonic()
-    self._first: int | None = None  # bytes that a run before had read
+    self._first: int | None = None  # bytes that a run before had read, or its responses
 
   def __call__(self, position: int, responses: int) -> None:
-    """Tells that so many bytes are read and so many responses measured."""
+    """Tells that so many bytes are read, or responses made, and how many responses there are."""
     now = time.monotonic()
     if self._first is None:
       self._first, self._start = position, now
@@ -109,7 +110,7 @@ class Progress:
     self._shown = now
     rate = (position - self._first) / max(now - self._start, 1e-9)
     left = f", {_duration((self._total - position) / rate)} left" if rate > 0 else ""
-    self._write(f"{100 * min(position / self._total, 1):.0f}% read, {responses} responses{left}")
+    self._write(f"{100 * min(position / self._total, 1):.0f}% {self._done}, {responses} responses{left}")
 
   def _write(self, line: str) -> None:
     end = "" if self._is_terminal else "\n"
