@@ -116,6 +116,12 @@ class ResponseTest(GenerateCase):
     self.assertEqual((record["server_model"], record["usage"]["completion_tokens"]), ("served-org/m", 6))
     self.assertEqual((record["reference"], record["prompt"][1:]), ("4", " + 1?"))
 
+  def test_says_where_the_server_leaves_log_probabilities_out(self):
+    with serve() as server:
+      status, _, err = self.make(server, "--logprobs")
+    self.assertEqual((status, err.count("\n")), (0, 1))
+    self.assertIn("12 responses came without log-probabilities", err)
+
   def test_settings_are_kept_beside(self):
     with serve() as server:
       self.make(server)
