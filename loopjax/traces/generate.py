@@ -53,6 +53,7 @@ class Outcome:
     there: of those, in the file.
     failed: requests of this run that have no response.
     why: of the first that failed.
+    bare: responses of this run without the log-probabilities that were asked for.
     signal: that stopped the run; None where none did.
   """
 
@@ -60,6 +61,7 @@ class Outcome:
   there: int = 0
   failed: int = 0
   why: str = ""
+  bare: int = 0
   signal: int | None = None
 
 
@@ -152,6 +154,7 @@ class _Run:
         continue
       self.in_a_row = 0
       self.journal.append(record)
+      self.outcome.bare += self.settings.logprobs and not record["choices"][0].get("logprobs")
       self.progress(len(self.journal.keys), len(self.journal.keys))
 
   def _count_failure(self, job: Job, why: str) -> None:
@@ -176,6 +179,8 @@ def main(settings: Settings, questions: Sequence[Question], output: str, patienc
   """Runs, and says how it went; 0 where all responses are there, 1 where some failed, 128 + n after signal n."""
   outcome = generate(settings, questions, output, patience)
   is_done = outcome.there >= outcome.wanted
+  if outcome.bare:
+    print(f"{output}: {outcome.bare} responses came without log-probabilities; see docs/traces.md", file=sys.stderr)
   print(told(outcome, output), file=sys.stdout if is_done else sys.stderr)
   if outcome.signal is not None:
     return 128 + outcome.signal
