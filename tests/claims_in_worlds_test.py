@@ -13,8 +13,7 @@ import pandas as pd
 import tqdm
 from absl.testing import absltest, parameterized
 
-from experiments import fixed_graph, null_worlds, proposition_one, risk_aversion, temporal_errors
-from experiments.experiment import Experiment
+from experiments import fixed_graph, null_worlds, proposition_one, registry
 from loopjax.runtime import devices
 
 REPLICATIONS = 2
@@ -25,8 +24,9 @@ def setUpModule():
 
 
 @functools.cache
-def shares(world: str, experiment: Experiment) -> pd.Series:
+def shares(world: str, name: str) -> pd.Series:
   """The share of replications in which each claim of the experiment holds, by the claim's name."""
+  experiment = registry.EXPERIMENTS[name]
   config = experiment.at("quick")
   registered = [claim for claim in experiment.claims(config) if "quick" in claim.presets]
   bar = tqdm.tqdm(disable=True)
@@ -41,7 +41,7 @@ class WorldsTest(parameterized.TestCase):
   )  # fmt: skip
   def test_correlated_errors(self, world, persists, beyond_the_prompt):
     """A standing preference is the prompt's; only errors that a walk remembers go beyond it."""
-    held = shares(world, temporal_errors.EXPERIMENT)
+    held = shares(world, "temporal_errors")
     if persists is not None:
       self.assertEqual(held["temporal_errors_persistence_over_chance"], persists)
       self.assertEqual(held["temporal_errors_error_correlation"], persists)
@@ -50,7 +50,7 @@ class WorldsTest(parameterized.TestCase):
 
   @parameterized.parameters(("memoryless", True), ("independent errors", False))
   def test_risk_aversion(self, world, is_averse):
-    held = shares(world, risk_aversion.EXPERIMENT)
+    held = shares(world, "risk_aversion")
     hard = held[[name for name in held.index if name.startswith("hard")]]
     self.assertLen(hard, 6)
     np.testing.assert_array_equal(hard, is_averse)

@@ -184,7 +184,7 @@ class BadInputTest(parameterized.TestCase):
     ("experiments.risk_aversion", "--config.model.num_heads=3", "divisible by model.num_heads=3"),
     ("experiments.risk_aversion", "--config.training.stream_length=5", "for the longest walk"),
     ("experiments.proposition_one", "--config.num_visits=100", "num_visits=100"),
-    ("experiments.temporal_errors", "--config.visited_margins=0,0.3", "task.visited_margin=0.3"),
+    ("experiments.temporal_errors", "--config.visited_margins=0,0.4", "task.visited_margin=0.4"),
     ("experiments.temporal_errors", "--config.walks_per_graph=1", "walks_per_graph=1"),
     ("experiments.injected_loops", "--config.shares=0.001", "shares=(0.001,)"),
     ("experiments.injected_loops", "--config.task.injected_kind=spiral", "task.injected_kind='spiral'"),

@@ -27,10 +27,12 @@ _KEYS = [
   *("finish_reason", "tokens", "role", "value", "arguments", "reasoning", "metric", "index", "messages"),
 ]
 _SCRIPT = """
-import resource, sys
+import re, sys
 from loopjax.traces import main
 status = main.main()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+# getrusage would also tell of the process that started this one, as it was before the new program was loaded.
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
+print(int(peak[1]) // 1024, file=sys.stderr)
 sys.exit(status)
 """
 

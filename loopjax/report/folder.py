@@ -104,7 +104,7 @@ def read_claims(path: Path) -> pd.DataFrame:
   if missing:
     raise ValueError(f"{path}: has no column {missing[0]!r}; it must have {', '.join(claims.COLUMNS)}")
   texts = [column for column in claims.COLUMNS if column not in claims.NUMBERS]
-  frame[texts] = frame[texts].fillna("").astype(str)
+  frame[texts] = frame[texts].astype(object).fillna("").astype(str)
   for column in claims.NUMBERS:
     try:
       frame[column] = pd.to_numeric(frame[column]).astype(float)

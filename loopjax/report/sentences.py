@@ -30,8 +30,7 @@ def of_family(rows: pd.DataFrame) -> list[str]:
     said = ["The one claim holds."] if holding else []
   for verdict, words in _SAID.items():
     for row in rows[rows["verdict"] == verdict].to_dict("records"):
-      why = f" Why: {row['unfit_because']}." if verdict == claims.UNFIT else ""
-      said.append(f"{words}: {row['description'].rstrip('.')} ({row['condition']}).{why}")
+      said.append(f"{words}: {row['description'].rstrip('.')} ({row['condition']}).")
   return said
 
 
@@ -50,4 +49,5 @@ def conclusion(frame: pd.DataFrame) -> str:
 def _line(row: Mapping[str, Any]) -> str:
   sign = "<" if row["direction"] == "below" else ">"
   measured = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-  return f"{row['verdict']:<10} {row['claim']:<52} {measured}, holds if {sign} {row['bound']:.3g}"
+  why = f"; {row['unfit_because']}" if row["verdict"] == claims.UNFIT else ""
+  return f"{row['verdict']:<10} {row['claim']:<52} {measured}, holds if {sign} {row['bound']:.3g}{why}"
