@@ -8,19 +8,23 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import jax
 import numpy as np
 import pandas as pd
 import tqdm
 from absl.testing import absltest, parameterized
 
 from experiments import fixed_graph, null_worlds, proposition_one, registry
-from loopjax.runtime import devices
 
 REPLICATIONS = 2
 
 
 def setUpModule():
-  devices.expect_long_runs()
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
