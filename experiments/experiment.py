@@ -37,7 +37,7 @@ class Experiment:
     measure: (config, where students come from) -> tables. The main one has the experiment's name, with which the names
       of the others begin.
     show: (config, tables, figures' folder) draws the figures and gives the table over seeds, as text.
-    requests: the groups of students that the claims need, as `measure` obtains them; None where no claim is made.
+    requests: the groups of students that the claims need, as `measure` obtains them; none where no claim is made.
     claims: what is asserted, given the config.
     read: what the claims read of the tables; the main one by default.
   """

@@ -45,7 +45,7 @@ def table_over_drawings(frame: pd.DataFrame) -> str:
 
 def show(config: TemporalErrors, tables: Tables, figures: Path) -> str:
   """As that of `temporal_errors`; the table over drawings too."""
-  over_students = temporal_errors.show(config, tables, figures)
+  over_students = temporal_errors.show(config, tables, figures, NAME)
   return f"{over_students}\n\nover drawings\n{table_over_drawings(tables[NAME])}"
 
 

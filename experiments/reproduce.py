@@ -89,6 +89,9 @@ def main() -> None:
   pairs = chosen(_PRESET.value, _ONLY.value, _NUM_SEEDS.value)
   if _DRY_RUN.value:
     print(plan.describe(plan.requests(pairs), output_dir, devices.device_mesh()))
+    unknown = [one.name for one, config in pairs if not one.requests(config)]
+    if unknown:
+      print(f"not in this plan, since they do not name their students beforehand: {', '.join(unknown)}")
     return
   with binary.holding(output_dir):
     run(_PRESET.value, output_dir, pairs)

@@ -226,9 +226,8 @@ def table(frame: pd.DataFrame) -> str:
   return statistics.describe_groups(frame, ["condition", "walks", "temperature"], COLUMNS).to_string()
 
 
-def show(config: TemporalErrors, tables: Tables, figures: Path) -> str:
+def show(config: TemporalErrors, tables: Tables, figures: Path, name: str = NAME) -> str:
   """Figures and the table."""
-  name = next(iter(tables))
   _save_figures(config, tables, figures, name)
   return table(tables[name])
 

@@ -242,6 +242,7 @@ def unwrapped(*parts: np.ndarray) -> Iterator[Any]:
 
 
 def seeds_last(values: np.ndarray, axis: int) -> np.ndarray:
+  """The values as float64 with the axis of the seeds last; `ValueError` where one is infinite."""
   values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
   if np.isinf(values).any():
     raise ValueError("values hold an infinity: leave the seed out with a NaN, or measure something finite")
@@ -249,6 +250,7 @@ def seeds_last(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def moments(values: np.ndarray) -> Moments:
+  """The `Moments` of values [..., S] over their last axis."""
   known = ~np.isnan(values)
   count = known.sum(-1)
   with np.errstate(invalid="ignore", divide="ignore"):

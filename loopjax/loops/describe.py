@@ -53,6 +53,7 @@ def describe(
   k: int = 20,
   min_length: int = MIN_LENGTH,
   digits: np.ndarray | None = None,
+  repeated: Recurrence | None = None,
 ) -> LoopReport:
   """What loops in a sequence, in one row.
 
@@ -65,12 +66,14 @@ def describe(
     k: the count from which on an n-gram is a recurrence.
     min_length: units that a cycle, a variant or an enumeration has at least.
     digits: [N], bool, which units are digits; none where left out.
+    repeated: the recurrence of these ids, n and k, where it was measured already, as `staircase` does.
 
   Raises:
     ValueError: `ids` is no sequence of integers, or a setting is out of its range.
   """
   ids = as_ids(ids)
-  repeated, cycle = recurrence(ids, n, k), longest_cycle(ids, min_length=min_length)
+  repeated = recurrence(ids, n, k) if repeated is None else repeated
+  cycle = longest_cycle(ids, min_length=min_length)
   variant = None if cycle else longest_variant(ids, digits=digits, min_length=min_length)
   loop_class = _loop_class(repeated, cycle, variant)
   return LoopReport(

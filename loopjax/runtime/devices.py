@@ -12,20 +12,14 @@ from loopjax.runtime.config import environment_number, require
 
 SEED, DATA = "seed", "data"
 
-
 # XLA leaves matrix products to the YNN library, but sums are left to it as well by default, and those over rows, as in
 # the gradient of a norm's scale, then take ten times as long: a tenth of a train step.
 CPU_COMPILER_OPTIONS: dict[str, str | int | bool] = {
   "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
 }
-
-
 # Compiles in a quarter to half of the time and runs three to five times as long; results differ by rounding.
 _BRIEF_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-
-
 _BRIEF_POSITIONS = 2**14  # of a student: tens of students then run for less than the compilation saves
-
 
 _runs_long = False
 

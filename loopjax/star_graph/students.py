@@ -135,14 +135,16 @@ def initial_states(
   likelihood by default.
   """
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
-  states = [task_state(task, config) for task in tasks]
-  rows = [
-    (state, one, jax.random.key(seed)) for state, one in zip(states, objectives, strict=True) for seed in seed_numbers
-  ]
-  keys = stack([key for *_, key in rows])
-  extras = stack([objective.init(jax.random.fold_in(key, _OF_OBJECTIVE)) for _, objective, key in rows])
-  carried = (stack([state for state, *_ in rows]), extras)
-  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place((keys, *carried), mesh))
+  keys = stack([jax.random.key(seed) for seed in seed_numbers])
+  own_keys = jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys)
+
+  def of_task(task: StarGraph, objective: ObjectiveConfig) -> tuple[jax.Array, Any, Any]:
+    same = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), task_state(task, config))
+    return keys, same, jax.vmap(objective.init)(own_keys)
+
+  parts = [of_task(*pair) for pair in zip(tasks, objectives, strict=True)]
+  rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place(rows, mesh))
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)

@@ -23,9 +23,7 @@ from loopjax.traces.trace import Ending, Trace
 
 UNITS = ("ids", "characters", "words")
 STAIRCASE = (5, 10, 20, 30, 50, 100, 200, 400)  # the n of the (n, k) map
-MOST = (
-  2**22
-)  # characters of a text, or ids: a million tokens; more is not measured, since it would take too much memory
+MOST = 2**22  # characters of a text, or ids: a million tokens; more would take too much memory
 LOOPS = ("recurrence", "locked cycle", "run", "variant")  # enumerations are none
 BIN, BEFORE, AFTER = 16, 16, 64  # of the confidence about the onset: tokens a bin, bins before, bins after
 _AROUND, _TURNS_SHOWN, _MOST_SHOWN = 300, 2.2, 2400  # of an excerpt, in characters; in turns; in characters
@@ -102,9 +100,10 @@ def row(trace: Trace, settings: Settings) -> dict[str, Any]:
   if trace.ending is Ending.LOST:
     return about
   seq = sequence(trace, settings)
-  report = _report(seq.ids, seq.digits, settings)
+  steps = {one.n: one for one in ngrams.staircase(seq.ids, sorted({*STAIRCASE, settings.n}), settings.k)}
+  report = _report(seq.ids, seq.digits, settings, steps[settings.n])
   measures = {field: getattr(report, field) for field in _MEASURES}
-  counts = [one.count for one in ngrams.staircase(seq.ids, STAIRCASE, settings.k)]
+  counts = [steps[n].count for n in STAIRCASE]
   return {
     **about,
     **measures,
@@ -147,8 +146,12 @@ def clean(text: str) -> str:
   return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _report(ids: np.ndarray, digits: np.ndarray | None, settings: Settings) -> loops.LoopReport:
-  return loops.describe(ids, n=settings.n, k=settings.k, min_length=settings.min_length, digits=digits)
+def _report(
+  ids: np.ndarray, digits: np.ndarray | None, settings: Settings, repeated: ngrams.Recurrence | None = None
+) -> loops.LoopReport:
+  return loops.describe(
+    ids, n=settings.n, k=settings.k, min_length=settings.min_length, digits=digits, repeated=repeated
+  )
 
 
 def _parts(trace: Trace, seq: Sequence, loop_class: str, settings: Settings) -> dict[str, Any]:

@@ -86,14 +86,17 @@ def memoryless_policy(task: StarGraph, state: State) -> list[float]:
 
 
 def cycle_policy(task: StarGraph, state: State) -> list[float]:
+  """That of a learner which resets at every visit."""
   return [1, 0, 0, 0]
 
 
 def goal_child_policy(task: StarGraph, state: State) -> list[float]:
+  """That of a learner which enters the goal's child at every visit."""
   return [0, 1, 0, 0]
 
 
 def same_wrong_child_policy(task: StarGraph, state: State) -> list[float]:
+  """That of a learner which enters one and the same wrong child at every visit."""
   return [0, 0, 1, 0] if state.wrong_visited else [0, 0, 0, 1]
 
 
