@@ -7,6 +7,7 @@ from loopjax.loops import units
 from loopjax.loops.describe import CLASSES, describe
 from tests import loop_peers
 from tests.loops_inputs import KINDS, ROWS, digits
+from tests.loops_inputs_reviewed import REVIEWED
 
 
 class DescribeTest(parameterized.TestCase):
@@ -21,16 +22,23 @@ class DescribeTest(parameterized.TestCase):
     self.assertEqual(found.variant is not None, row.loop_class in ("variant", "enumeration"))
     self.assertIn(row.loop_class, CLASSES)
 
-  @parameterized.named_parameters((kind.name, kind) for kind in KINDS)
+  @parameterized.named_parameters((kind.name, kind) for kind in (*KINDS, *REVIEWED))
   def test_kinds_that_users_report(self, kind):
     found = units.words(kind.text)
     self.assertEqual(describe(found.ids, digits=found.digits).loop_class, kind.loop_class)
 
   @parameterized.parameters(*loop_peers.PEERS)
   def test_no_peer_is_right_on_all_kinds(self, peer):
-    right = {kind.name for kind in KINDS if loop_peers.PEERS[peer](kind.text) == kind.loops}
-    self.assertLess(len(right), len(KINDS))
-    self.assertIn("table", right)
+    for kinds in (KINDS, REVIEWED):
+      right = {kind.name for kind in kinds if loop_peers.PEERS[peer](kind.text) == kind.loops}
+      self.assertLess(len(right), len(kinds))
+      self.assertNotEmpty(right & {"table", "log_lines"})
+
+  def test_a_blank_after_the_last_word_is_not_outside_of_the_loop(self):
+    """A server that cuts a response may cut it there."""
+    for text in ("so I check it again. " * 20, "so I check it again. " * 20 + " "):
+      found = units.words(text)
+      self.assertEqual(describe(found.ids).cycle_is_tail, text[-2] != " ")
 
   def test_needs_no_jax(self):
     code = (

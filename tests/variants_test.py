@@ -61,6 +61,14 @@ class VariantsTest(parameterized.TestCase):
     self.assertEqual((found.period, found.slots, found.turns), (period, slots.size, turns))
     self.assertFalse(found.values_come_back)
 
+  def test_edges_whose_units_come_back_inside_a_turn_too(self):
+    """Neighbours with one distance vote, and none of these do: the stretch is widened to them."""
+    turn = [7, 8, *range(100, 180), 7, 8, 7]
+    for turns in (5, 6, 9):
+      block = np.concatenate([[*turn[:1], 1000 + i, *turn[1:]] for i in range(turns)])
+      found = variants.longest_variant(np.concatenate([np.arange(3000, 3040), block, np.arange(4000, 4040)]))
+      self.assertEqual((found.start, found.period, found.slots, found.turns), (40, 86, 1, turns))
+
   def test_values_that_come_back(self):
     block = np.arange(100, 119)
     ids = np.concatenate([np.append(block, [word, 7][turn % 2]) for turn, word in enumerate([8, 9] * 10)])

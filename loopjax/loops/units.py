@@ -42,7 +42,7 @@ def characters(text: str) -> Units:
 def words(text: str) -> Units:
   """A text by its words and marks.
 
-  One blank between two words is no unit: it belongs to the one before it. All other white space is taken character by
+  One blank after a word is no unit: it belongs to that word. All other white space is taken character by
   character, so is what looks like a word of more than `LONGEST_WORD` characters.
   """
   starts = _word_starts(text)
@@ -106,6 +106,6 @@ def _word_starts(text: str) -> np.ndarray:
     blank = text[start].isspace()
     if (blank and end - start > 1) or end - start > LONGEST_WORD:
       starts += range(start, end)
-    elif text[start:end] != " " or start == 0 or end == len(text) or text[start - 1].isspace() or text[end].isspace():
+    elif text[start:end] != " " or start == 0 or text[start - 1].isspace() or text[end : end + 1].isspace():
       starts.append(start)
   return np.array(starts, np.int64)

@@ -151,10 +151,11 @@ def _votes(forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _looked_at(units: _Units, start: int, end: int, period: int) -> Variant | None:
   """The stretch as a variant or an enumeration, None where it is neither; units [start, end) after digits are one."""
   turns = (end - start) // period
-  if turns < MIN_TURNS - 1:
+  if turns < MIN_TURNS - 2:
     return None
   shares, _ = _shares(units, start, period, turns)
   slots = shares <= _SLOT_SHARE
+  start, end, slots = _widened(units, start, end, period, slots)
   start, turns = _whole_turns(units, start, end, period, slots)
   shares, come_back = _shares(units, start, period, turns)
   slots = shares <= _SLOT_SHARE
@@ -171,6 +172,30 @@ def _looked_at(units: _Units, start: int, end: int, period: int) -> Variant | No
     bool(come_back[slots].any()),
     "variant" if share >= VARIANT_SHARE else "enumeration",
   )
+
+
+def _widened(units: _Units, start: int, end: int, period: int, slots: np.ndarray) -> tuple[int, int, np.ndarray]:
+  """The stretch with what it lacks at its edges: units that did not vote, but are what their place mostly holds.
+
+  Up to a turn is added on each side. Slots are added only where a fixed unit follows. Gives start, end and the slots
+  of a turn that begins at the new start.
+  """
+  turns = (end - start) // period
+  usual = np.sort(units.forms[start : start + turns * period].reshape(turns, period), axis=0)[turns // 2]
+  before = units.forms[max(0, start - period) : start]
+  left = _agreeing(before[::-1], usual[::-1], slots[::-1])
+  place = (end - start) % period
+  after = units.forms[end : end + period]
+  right = _agreeing(after, np.roll(usual, -place), np.roll(slots, -place))
+  return start - left, end + right, np.roll(slots, left)
+
+
+def _agreeing(forms: np.ndarray, usual: np.ndarray, slots: np.ndarray) -> int:
+  """How many units from the first on belong to the turns; the last of them is no slot."""
+  is_usual, is_slot = forms == usual[: forms.size], slots[: forms.size]
+  wrong = np.flatnonzero(~is_usual & ~is_slot)
+  fixed = np.flatnonzero((is_usual & ~is_slot)[: wrong[0] if wrong.size else forms.size])
+  return int(fixed[-1]) + 1 if fixed.size else 0
 
 
 def _whole_turns(units: _Units, start: int, end: int, period: int, slots: np.ndarray) -> tuple[int, int]:

@@ -17,7 +17,7 @@
   const index = await unpack("index");
   const blocks = new Map(); // number -> its responses; the last few
   const classOf = (i) => index.names.class[index.class[i]], endingOf = (i) => index.names.ending[index.ending[i]];
-  const loops = new Set(["recurrence", "locked cycle", "run", "variant"]);
+  const loops = new Set(["recurrence", "locked cycle", "run"]);
   const kinds = {
     "looping": ["looping", (i) => loops.has(classOf(i))],
     "recurrence": ["with a recurrence", (i) => index.recurrence_fired[i] !== null],
@@ -32,7 +32,7 @@
     "wrong": ["labelled wrong", (i) => index.label[i] === 0],
     "all": ["all", () => true],
   };
-  for (const name of ["none", ...loops, "enumeration"]) kinds[`class ${name}`] = [`class: ${name}`, (i) => classOf(i) === name];
+  for (const name of ["none", ...loops, "variant", "enumeration"]) kinds[`class ${name}`] = [`class: ${name}`, (i) => classOf(i) === name];
 
   const state = { group: -1, kind: "looping", order: "length", problem: "", page: 0, chosen: [] };
   const loopLength = (i) => (index.cycle_period[i] === null ? 0 : index.cycle_period[i] * index.cycle_repetitions[i]);

@@ -47,7 +47,7 @@ def _units(columns: Columns) -> list[str]:
 
 
 def is_looping(columns: Columns) -> np.ndarray:
-  """Which responses loop, [R]: 1 or 0, NaN where the response is lost."""
+  """Which responses have one of `measure.LOOPS`, [R]: 1 or 0, NaN where the response is lost."""
   return _among_loops(columns["loop_class"])
 
 
