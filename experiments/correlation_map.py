@@ -33,7 +33,7 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.training.step import Training
 
 NAME = "correlation_map"
@@ -191,17 +191,19 @@ def names(config: CorrelationMap) -> dict[Cell, str]:
 def _measure_cell(config: CorrelationMap, cell: Cell, student: str, result: str, obtain: Obtain) -> Tables:
   """Trains the cell's students as far as it says and measures them: the table `result`, a row per seed and group of
   walks."""
-  group = obtain(
-    f"{NAME}/{student}", [cell.task], cell.model, cell.training, seeds.block(config.first_seed, config.num_seeds),
-    objectives=[LabelNoise(cell.noise)], until=cell.steps,
-  )  # fmt: skip
+  numbers = seeds.block(config.first_seed, config.num_seeds)
+  noise = [LabelNoise(cell.noise)]
+  request = Request(
+    f"{NAME}/{student}", [cell.task], cell.model, cell.training, numbers, objectives=noise, until=cell.steps
+  )
+  group = obtain(request)
   frame = repetition.evaluate_repetition(
-    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    group, temperatures=config.temperatures, num_graphs=config.num_graphs,
     walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
   ).summary  # fmt: skip
   for pairs in list(PAIRS)[1:]:
     frame[f"{pairs}_persistence_ratio"] = frame[f"{pairs}_persistence"] / frame["chance"]
-  return {result: group.label(frame, {})}
+  return {result: group.label(frame)}
 
 
 def measure(config: CorrelationMap, obtain: Obtain) -> Tables:

@@ -27,7 +27,7 @@ from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph import evaluation
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
@@ -71,31 +71,28 @@ class ExplorationCurriculum:
     row_length(self.task, self.training)
 
 
-def _roads(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, tuple[Students, pd.DataFrame]]:
-  """Per road its final students and the history of all its steps."""
+def _roads(config: ExplorationCurriculum, obtain: Obtain) -> list[tuple[Students, pd.DataFrame]]:
+  """For each road its final students and the history of all its steps."""
   half, numbers = config.training, seeds.block(config.first_seed, config.num_seeds)
   whole = dataclasses.replace(half, num_steps=2 * half.num_steps)
   plain = dataclasses.replace(config.task, explore_prob=0.0)
-  first = obtain(f"{NAME}_first_half", [plain], config.model, half, numbers)
-  second = obtain(f"{NAME}_goal_first", [config.task], config.model, half, numbers, params=first.state.params)
-  scratch = obtain(f"{NAME}_from_scratch", [config.task], config.model, whole, numbers)
+  first = obtain(Request(f"{NAME}_first_half", [plain], config.model, half, numbers))
+  goal_first = Request(f"{NAME}_goal_first", [config.task], config.model, half, numbers, {"condition": [GOAL_FIRST]})
+  second = obtain(goal_first, params=first.state.params)
+  from_scratch = Request(f"{NAME}_from_scratch", [config.task], config.model, whole, numbers, {"condition": [SCRATCH]})
+  scratch = obtain(from_scratch)
   later = second.history.assign(step=second.history["step"] + half.num_steps)
-  return {
-    SCRATCH: (scratch, scratch.history),
-    GOAL_FIRST: (second, pd.concat([first.history, later], ignore_index=True)),
-  }
+  return [(scratch, scratch.history), (second, pd.concat([first.history, later], ignore_index=True))]
 
 
 def measure(config: ExplorationCurriculum, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `exploration_curriculum`, a row per road, seed and temperature; and the history of training."""
   frames, histories = [], []
-  for name, (group, history) in _roads(config, obtain).items():
+  for group, history in _roads(config, obtain):
     generation = at_temperatures(config.temperatures)
-    walks = evaluation.evaluate_students(
-      group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0
-    )
-    frames.append(group.label(walks, {"condition": [name]}))
-    histories.append(group.label(history, {"condition": [name]}))
+    walks = evaluation.evaluate_students(group, generation=generation, num_graphs=config.num_graphs, seed=0)
+    frames.append(group.label(walks))
+    histories.append(group.label(history))
   return {NAME: pd.concat(frames, ignore_index=True), f"{NAME}_history": pd.concat(histories, ignore_index=True)}
 
 

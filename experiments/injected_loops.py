@@ -135,7 +135,7 @@ def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain)
     return jnp.mean(measures.cycle_probability[:, 0], axis=0)
 
   is_brief = devices.is_brief(config.num_graphs * config.task.max_steps)
-  found = seeds.to_host(seeds.map_seeds(one, obtain.mesh, brief=is_brief)(group.state), len(group.is_finite))
+  found = seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.state), len(group.is_finite))
   cycles = np.arange(config.num_cycles)
   expected = np.stack([exact_resets(one, cycles) for one in group.tasks]).repeat(len(group.seed_numbers), axis=0)
   columns = {"reset_probability": found, "exact_reset_probability": expected}
@@ -151,9 +151,9 @@ def exact_resets(task: StarGraph, cycles: np.ndarray) -> np.ndarray:
 def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables of one group, labelled."""
   generation = at_temperatures(config.temperatures)
-  rollouts = evaluation.roll_out(group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0)
+  rollouts = evaluation.roll_out(group, generation=generation, num_graphs=config.num_graphs, seed=0)
   loops = loop_confidence.evaluate_loops(
-    group, rollouts, obtain.mesh, temperatures=config.temperatures, repetitions=config.repetitions
+    group, rollouts, temperatures=config.temperatures, repetitions=config.repetitions
   )
   walks = evaluate_walks(config, group, obtain, rollouts)
   resets = _reset_probabilities(config, group, obtain)
@@ -163,25 +163,22 @@ def _measure_group(config: InjectedLoops, group: Students, obtain: Obtain) -> di
   tables = {
     NAME: walks, f"{NAME}_confidence": loops.by_repetition, f"{NAME}_resets": resets, f"{NAME}_history": group.history
   }  # fmt: skip
-  shares = [task.injected_share for task in group.tasks]
-  labels = {
-    "condition": [condition_name(share) for share in shares], "share": shares,
-    "position_share": _position_shares(config, group),
-  }  # fmt: skip
-  return {name: group.label(frame, labels) for name, frame in tables.items()}
+  group = group._replace(conditions={**group.conditions, "position_share": _position_shares(config, group)})
+  return {name: group.label(frame) for name, frame in tables.items()}
 
 
 def requests(config: InjectedLoops) -> list[Request]:
   """The one group of students."""
   numbers = seeds.block(config.first_seed, config.num_seeds)
-  return [Request(NAME, list(config.tasks().values()), config.model, config.training, numbers)]
+  conditions = {"condition": [condition_name(share) for share in config.shares], "share": config.shares}
+  return [Request(NAME, list(config.tasks().values()), config.model, config.training, numbers, conditions)]
 
 
 def measure(config: InjectedLoops, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `injected_loops`, a row per share, seed, decoding and temperature; confidence inside loops, a row per
   repetition too; reset probabilities, a row per number of cycles; the history."""
   (request,) = requests(config)
-  return _measure_group(config, obtain(*request), obtain)
+  return _measure_group(config, obtain(request), obtain)
 
 
 def theory_rows(config: InjectedLoops) -> pd.DataFrame:

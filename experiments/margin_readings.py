@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain
+from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.training.step import Training
 
 NAME = "margin_readings"
@@ -119,20 +119,19 @@ def measure(config: MarginReadings, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables: `margin_readings`, a row per condition, seed and group of walks (rollouts at a temperature, or the
   teacher's walks); and the history of training."""
   conditions = config.conditions()
-  group = obtain(
-    NAME, [condition.task for condition in conditions], config.model, config.training,
-    seeds.block(config.first_seed, config.num_seeds),
-    objectives=[MarginLoss(condition.loss_weight, config.loss_margin) for condition in conditions],
-  )  # fmt: skip
-  summary = repetition.evaluate_repetition(
-    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
-    walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
-  ).summary  # fmt: skip
-  labels = {
+  numbers = seeds.block(config.first_seed, config.num_seeds)
+  labels: dict[str, list[Any]] = {
     "condition": [x.name for x in conditions], "reading": [x.reading for x in conditions],
     "strength": [x.strength for x in conditions],
   }  # fmt: skip
-  return {NAME: group.label(summary, labels), f"{NAME}_history": group.label(group.history, labels)}
+  objectives = [MarginLoss(condition.loss_weight, config.loss_margin) for condition in conditions]
+  tasks = [condition.task for condition in conditions]
+  group = obtain(Request(NAME, tasks, config.model, config.training, numbers, labels, objectives))
+  summary = repetition.evaluate_repetition(
+    group, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    walks_per_graph=config.walks_per_graph, num_lags=1, seed=0,
+  ).summary  # fmt: skip
+  return {NAME: group.label(summary), f"{NAME}_history": group.label(group.history)}
 
 
 def _columns(config: MarginReadings) -> dict[str, list[str]]:

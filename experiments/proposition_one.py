@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh
 
 from experiments.experiment import Experiment, Tables, main
 from experiments.fit import MOST_ABOVE, with_losses
@@ -88,7 +87,7 @@ class PropositionOne:
     return [dataclasses.replace(self.task, num_chains=num_children, reset_prob=p) for p in self.cycle_probs]
 
 
-def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> root_distribution.RootMeasures:
+def measure_students(config: PropositionOne, group: Students) -> root_distribution.RootMeasures:
   """Measures averaged over prompts, on the host, fields [S, K]."""
   task = group.tasks[0]
   functions = student_functions.functions_of(group.model, teacher.sizes_of(task))
@@ -101,31 +100,35 @@ def measure_students(config: PropositionOne, group: Students, mesh: Mesh) -> roo
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
   is_brief = devices.is_brief(config.num_graphs * task.max_steps)
-  return seeds.to_host(seeds.map_seeds(one, mesh, brief=is_brief)(group.state), len(group.is_finite))
+  return seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.state), len(group.is_finite))
 
 
 def requests(config: PropositionOne) -> list[Request]:
   """The groups of students: one per n, all p and seeds in one program."""
   numbers = seeds.block(config.first_seed, config.num_seeds)
+
+  def conditions(n: int) -> dict[str, Sequence[float]]:
+    return {"n": [n] * len(config.cycle_probs), "p": config.cycle_probs}
+
   return [
-    Request(f"{NAME}_{n}", config.tasks(n), config.model, config.training, numbers) for n in config.num_children
-  ]  # fmt: skip
+    Request(f"{NAME}_{n}", config.tasks(n), config.model, config.training, numbers, conditions(n))
+    for n in config.num_children
+  ]
 
 
 def _measure_group(config: PropositionOne, group: Students, obtain: Obtain) -> pd.DataFrame:
   """The rows of one n."""
-  measures = measure_students(config, group, obtain.mesh)
+  measures = measure_students(config, group)
   frame = tidy.frame(group.is_finite, measures._asdict(), {"visit": np.arange(1, config.num_visits + 1)})
   if not obtain.claims_only:
-    losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+    losses = fitness.evaluate_losses(group, num_graphs=config.num_graphs, seed=0)
     frame = with_losses(frame, losses)
-  labels = {"n": [task.num_chains for task in group.tasks], "p": list(config.cycle_probs)}
-  return group.label(frame, labels)
+  return group.label(frame)
 
 
 def measure(config: PropositionOne, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The table `proposition_one`, a row per n, p, seed and visit: measures averaged over prompts."""
-  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config)]
+  parts = [_measure_group(config, obtain(request), obtain) for request in requests(config)]
   return {NAME: pd.concat(parts, ignore_index=True)}
 
 

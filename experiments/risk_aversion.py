@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,31 +131,29 @@ def _report_positions(request: Request) -> None:
     logging.info("%s, exploration %g: of the trained walk positions %s", request.name, one.explore_prob, reached)
 
 
+def _conditions(hardness: str, tasks: Sequence[StarGraph]) -> dict[str, list[Any]]:
+  """Condition, graph and exploration of tasks."""
+  return {
+    "condition": [condition_name(hardness, task.explore_prob > 0) for task in tasks],
+    "graph": [f"G({task.num_chains},{task.chain_length})" for task in tasks],
+    "explore_prob": [task.explore_prob for task in tasks],
+  }
+
+
 def requests(config: RiskAversion) -> list[Request]:
   """The groups of students: those of one graph train together, unless some begin where others have ended."""
   numbers, asked = seeds.block(config.first_seed, config.num_seeds), []
   for hardness, tasks in config.tasks().items():
     is_apart = hardness == "easy" and config.easy_goal_first
     for suffix, part in (("", tasks[:1]), ("_goal_first", tasks[1:])) if is_apart else (("", tasks),):
-      asked.append(Request(f"{NAME}_{hardness}{suffix}", part, config.model, _training(config, hardness), numbers))
+      name, training = f"{NAME}_{hardness}{suffix}", _training(config, hardness)
+      asked.append(Request(name, part, config.model, training, numbers, _conditions(hardness, part)))
   return asked
 
 
-def _label(request: Request, group: Students, frame: pd.DataFrame) -> pd.DataFrame:
-  """The frame with condition, graph, explore_prob and seed in place of the student's row."""
-  hardness = "easy" if "easy" in request.name else "hard"
-  return group.label(frame, {
-    "condition": [condition_name(hardness, task.explore_prob > 0) for task in group.tasks],
-    "graph": [f"G({task.num_chains},{task.chain_length})" for task in group.tasks],
-    "explore_prob": [task.explore_prob for task in group.tasks],
-  })  # fmt: skip
-
-
-def _walk_rows(
-  config: Any, group: Students, obtain: Obtain, rollouts: evaluation.Rollouts, kind: str
-) -> pd.DataFrame:  # fmt: skip
+def _walk_rows(config: Any, group: Students, rollouts: evaluation.Rollouts, kind: str) -> pd.DataFrame:
   """Walk measures of rollouts, a row per student and temperature."""
-  measures = evaluation.mean_measures(group, rollouts, obtain.mesh)
+  measures = evaluation.mean_measures(group, rollouts)
   return evaluation.measures_frame(measures, at_temperatures(config.temperatures), group.is_finite).assign(
     decoding=kind
   )
@@ -168,18 +167,18 @@ def evaluate_walks(
   Args:
     config: its fields temperatures and num_graphs.
     group: the students.
-    obtain: has the mesh.
+    obtain: says whether claims alone read the rows.
     free: their rollouts, where they are there already.
   """
-  roll_out = functools.partial(evaluation.roll_out, group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  roll_out = functools.partial(evaluation.roll_out, group, num_graphs=config.num_graphs, seed=0)
   free = free or roll_out(generation=at_temperatures(config.temperatures))
   if obtain.claims_only:
-    return _walk_rows(config, group, obtain, free, FREE)
+    return _walk_rows(config, group, free, FREE)
   legal = LegalMoves(teacher.sizes_of(group.tasks[0]))
   masked = roll_out(generation=at_temperatures(config.temperatures, legal))
   kinds = {FREE: free, LEGAL: masked}
-  walks = [_walk_rows(config, group, obtain, rollouts, kind) for kind, rollouts in kinds.items()]
-  losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+  walks = [_walk_rows(config, group, rollouts, kind) for kind, rollouts in kinds.items()]
+  losses = fitness.evaluate_losses(group, num_graphs=config.num_graphs, seed=0)
   return with_losses(pd.concat(walks, ignore_index=True), losses)
 
 
@@ -189,9 +188,9 @@ def measure(config: RiskAversion, obtain: Obtain) -> dict[str, pd.DataFrame]:
   frames, histories, params = [], [], None
   for request in requests(config):
     _report_positions(request)
-    group = obtain(*request, params=params if request.name.endswith("goal_first") else None)
-    frames.append(_label(request, group, evaluate_walks(config, group, obtain)))
-    histories.append(_label(request, group, group.history))
+    group = obtain(request, params=params if request.name.endswith("goal_first") else None)
+    frames.append(group.label(evaluate_walks(config, group, obtain)))
+    histories.append(group.label(group.history))
     params = group.state.params
   lengths = _theory_rows(config).query("learner == 'exact teacher'")
   lengths = lengths[["condition", "temperature", "response_length", "successful_length"]]

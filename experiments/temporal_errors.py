@@ -117,7 +117,7 @@ def condition_name(visited_margin: float) -> str:
 def _legal_rows(config: TemporalErrors, group: Students, obtain: Obtain) -> pd.DataFrame:
   """Walk measures with invalid moves masked."""
   generation = at_temperatures(config.temperatures, LegalMoves(teacher.sizes_of(group.tasks[0])))
-  walks = evaluation.evaluate_students(group, obtain.mesh, generation=generation, num_graphs=config.num_graphs, seed=0)
+  walks = evaluation.evaluate_students(group, generation=generation, num_graphs=config.num_graphs, seed=0)
   return walks.assign(walks=LEGAL)
 
 
@@ -128,35 +128,35 @@ def requests(config: TemporalErrors, name: str = NAME) -> list[Request]:
     group = f"{name}_drawing_{drawing}" if config.drawings else name
     numbers = [seed for seed in block if seed % len(drawings) == place]
     if numbers:
-      asked.append(Request(group, config.tasks(drawing), config.model, config.training, numbers))
+      conditions = {
+        "condition": [condition_name(margin) for margin in config.visited_margins],
+        "visited_margin": config.visited_margins,
+        "drawing": [drawing] * len(config.visited_margins),
+      }  # fmt: skip
+      asked.append(Request(group, config.tasks(drawing), config.model, config.training, numbers, conditions))
   return asked
 
 
 def _measure_group(config: TemporalErrors, group: Students, obtain: Obtain) -> dict[str, pd.DataFrame]:
   """The tables of one group, by the end of their name."""
   frames = repetition.evaluate_repetition(
-    group, obtain.mesh, temperatures=config.temperatures, num_graphs=config.num_graphs,
+    group, temperatures=config.temperatures, num_graphs=config.num_graphs,
     walks_per_graph=config.walks_per_graph, num_lags=config.num_lags, seed=0,
   )  # fmt: skip
   walks = frames.summary
   if not obtain.claims_only:
-    losses = fitness.evaluate_losses(group, obtain.mesh, num_graphs=config.num_graphs, seed=0)
+    losses = fitness.evaluate_losses(group, num_graphs=config.num_graphs, seed=0)
     walks = with_losses(pd.concat([walks, _legal_rows(config, group, obtain)], ignore_index=True), losses)
   tables = {
     "": walks, "_by_lag": frames.by_lag, "_by_visit": frames.by_visit, "_history": group.history
   }  # fmt: skip
-  labels = {
-    "condition": [condition_name(task.visited_margin) for task in group.tasks],
-    "visited_margin": [task.visited_margin for task in group.tasks],
-    "drawing": [task.graph_drawing for task in group.tasks],
-  }  # fmt: skip
-  return {suffix: group.label(frame, labels) for suffix, frame in tables.items()}
+  return {suffix: group.label(frame) for suffix, frame in tables.items()}
 
 
 def measure(config: TemporalErrors, obtain: Obtain, name: str = NAME) -> dict[str, pd.DataFrame]:
   """The tables: `name`, a row per margin, seed and group of walks (rollouts at a temperature, legal rollouts, or the
   teacher's walks); `_by_lag` and `_by_visit`, as `repetition.RepetitionFrames` describes them; and the history."""
-  parts = [_measure_group(config, obtain(*request), obtain) for request in requests(config, name)]
+  parts = [_measure_group(config, obtain(request), obtain) for request in requests(config, name)]
   return {f"{name}{suffix}": pd.concat([part[suffix] for part in parts], ignore_index=True) for suffix in parts[0]}
 
 

@@ -122,7 +122,7 @@ class RunTest(absltest.TestCase):
     with mock.patch.object(repetition, "evaluate_repetition", wraps=repetition.evaluate_repetition) as evaluate:
       trainer = Trainer(self.folder, devices.device_mesh())
       frame = correlation_map._measure_cell(TINY, cell, "half", "cell", trainer)["cell"]
-    (group, _), _ = evaluate.call_args
+    (group,), _ = evaluate.call_args
     self.assertEqual((group.tasks, group.objectives), ([task], [LabelNoise(0.5)]))
     np.testing.assert_array_equal(group.state.step[:2], 2)
     self.assertLen(frame, 2 * (2 + 1))

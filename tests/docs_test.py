@@ -101,7 +101,7 @@ class PageTest(parameterized.TestCase):
     page, mesh = self.module_of("adding_a_processor.md", "frequency_penalty"), devices.device_mesh()
     self.addCleanup(PROCESSORS.pop, "frequency_penalty")
     fresh = students.train_students([TASK], MODEL, TRAINING, range(2), mesh)
-    frame = page.evaluate_with_and_without(fresh, mesh, TASK)
+    frame = page.evaluate_with_and_without(fresh, TASK)
     self.assertEqual(frame["frequency_penalty"].tolist(), [0.0, 0.5] * 2)
     self.assertEqual(frame["temperature"].tolist(), [0.0] * 4)
     with self.assertRaisesRegex(ValueError, "^frequency_penalty=-1 .* at least 0"):

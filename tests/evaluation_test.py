@@ -35,8 +35,8 @@ def measures(seed_numbers: range) -> list[pd.DataFrame]:
   students = null_worlds.untrained_students(MODEL, [TASK], Training(), seed_numbers, mesh)
   legal, asked = LegalMoves(teacher.sizes_of(TASK)), dict(num_graphs=16, seed=0)
   kinds = at_temperatures((0.0, 1.0), legal), at_temperatures((0.0, 1.0))
-  frames = [evaluation.evaluate_students(students, mesh, generation=generation, **asked) for generation in kinds]
-  frames.append(fitness.evaluate_losses(students, mesh, num_graphs=16, seed=0))
+  frames = [evaluation.evaluate_students(students, generation=generation, **asked) for generation in kinds]
+  frames.append(fitness.evaluate_losses(students, num_graphs=16, seed=0))
   return [frame.assign(row=np.array(seed_numbers)[frame["row"]]) for frame in frames]
 
 

@@ -51,7 +51,7 @@ class EvaluateLossesTest(absltest.TestCase):
     mesh = devices.device_mesh()
     students = null_worlds.law_students(Law(error_size=1.0), [TASK], Training(), range(4), mesh)
     students = students._replace(is_finite=np.array([True, True, False, True]))
-    frame = fitness.evaluate_losses(students, mesh, num_graphs=400, seed=0)
+    frame = fitness.evaluate_losses(students, num_graphs=400, seed=0)
     self.assertCountEqual(frame.columns, ["row", "loss", "loss_above_teacher", "loss_above_memoryless"])
     self.assertEqual(frame["row"].tolist(), [0, 1, 2, 3])
     self.assertEqual(frame.drop(columns="row").isna().all(axis=1).tolist(), [False, False, True, False])
@@ -65,7 +65,7 @@ class EvaluateLossesTest(absltest.TestCase):
     """A student is held against the clean teacher, whatever it was trained on."""
     mesh, poisoned = devices.device_mesh(), [StarGraph(2, 2, spare_labels=1, max_steps=14, injected_share=1.0)]
     students = null_worlds.law_students(Law(loop_posterior=False), poisoned, Training(), range(4), mesh)
-    loss = fitness.evaluate_losses(students, mesh, num_graphs=400, seed=0)["loss"]
+    loss = fitness.evaluate_losses(students, num_graphs=400, seed=0)["loss"]
     clean = StarGraph(2, 2, spare_labels=1, max_steps=14)
     np.testing.assert_allclose(loss, theory.teacher_loss(clean), atol=0.05)
 

@@ -33,10 +33,10 @@ def evaluate() -> loop_confidence.LoopFrames:
   nodes, values = (seeds.place(np.stack([x, x]), mesh) for x in (nodes, values.astype(np.float32)))
   nothing = Problems(Graph(*2 * [jax.numpy.zeros(())]), jax.numpy.zeros(()))
   group = Students(
-    [TASK], None, Training(), [0, 1], [MaximumLikelihood()], None, np.array([True, False]), pd.DataFrame()
+    [TASK], None, Training(), [0, 1], [MaximumLikelihood()], mesh, None, np.array([True, False]), pd.DataFrame()
   )
   rollouts = Rollouts(nodes, values, None, nothing)
-  return loop_confidence.evaluate_loops(group, rollouts, mesh, temperatures=(0.0, 1.0), repetitions=(1, 3))
+  return loop_confidence.evaluate_loops(group, rollouts, temperatures=(0.0, 1.0), repetitions=(1, 3))
 
 
 class FramesTest(absltest.TestCase):

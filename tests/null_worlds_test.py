@@ -17,6 +17,7 @@ from loopjax.star_graph import evaluation, fitness, null_worlds, student_functio
 from loopjax.star_graph.graph import ROOT, StarGraph
 from loopjax.star_graph.null_worlds import Law, Pretender
 from loopjax.star_graph.objective import MaximumLikelihood
+from loopjax.star_graph.sharing import Request
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import Training
 
@@ -55,9 +56,7 @@ def rolled_out(law: Law, tasks: list[StarGraph], num_graphs: int = 600) -> evalu
   """On the host, leaves [S, G, R, ...], `SEEDS` for every task."""
   mesh = devices.device_mesh()
   students = null_worlds.law_students(law, tasks, Training(), SEEDS, mesh)
-  rollouts = evaluation.roll_out(
-    students, mesh, generation=at_temperatures(TEMPERATURES), num_graphs=num_graphs, seed=0
-  )
+  rollouts = evaluation.roll_out(students, generation=at_temperatures(TEMPERATURES), num_graphs=num_graphs, seed=0)
   return seeds.to_host(rollouts, len(tasks) * len(SEEDS))
 
 
@@ -108,7 +107,7 @@ class LossTest(absltest.TestCase):
     }
     for learner in exact:
       students = null_worlds.law_students(Law(learner), tasks, Training(), range(4), mesh)
-      frame = fitness.evaluate_losses(students, mesh, num_graphs=200, seed=0)
+      frame = fitness.evaluate_losses(students, num_graphs=200, seed=0)
       for name in frame.columns.drop("row"):
         other = name.removeprefix("loss_above_") if name != "loss" else None
         found = frame[name].to_numpy().reshape(2, 4)
@@ -199,8 +198,8 @@ class ErrorsTest(absltest.TestCase):
 class WorldsTest(parameterized.TestCase):
   def test_untrained_networks_break_at_once(self):
     mesh = devices.device_mesh()
-    students = Pretender("untrained", mesh)("any", CLEAN[:1], MODEL, Training(), range(4))
-    frame = evaluation.evaluate_students(students, mesh, generation=at_temperatures((0.0, 1.0)), num_graphs=40, seed=0)
+    students = Pretender("untrained", mesh)(Request("any", CLEAN[:1], MODEL, Training(), range(4)))
+    frame = evaluation.evaluate_students(students, generation=at_temperatures((0.0, 1.0)), num_graphs=40, seed=0)
     means = frame.groupby("temperature")[["reached", "broken", "cut", "response_length"]].mean()
     print(means)
     self.assertGreater(means["broken"].min(), 0.9)
@@ -209,7 +208,7 @@ class WorldsTest(parameterized.TestCase):
   @parameterized.parameters(*(name for name, law in null_worlds.WORLDS.items() if law is not None))
   def test_a_pretender_gives_the_worlds_students_whatever_is_asked_for(self, world):
     pretender = Pretender(world, devices.device_mesh())
-    students = pretender("any", CLEAN, MODEL, Training(), [3, 4, 5])
+    students = pretender(Request("any", CLEAN, MODEL, Training(), [3, 4, 5]))
     law = null_worlds.WORLDS[world]
     params = jax.tree.map(lambda leaf: seeds.to_host(leaf, 12), students.state.params._replace(key=jnp.zeros(12)))
     np.testing.assert_array_equal(params.is_memoryless, law.learner == "memoryless")

@@ -513,8 +513,9 @@ def random_students(mesh, count: int = 4) -> Students:
   keys = jax.random.split(jax.random.key(0), count)
   state = seeds.place(TrainState(jnp.zeros(count, jnp.int32), params, (), keys, stacked, ()), mesh)
   return Students(
-    [TASK], model, Training(), list(range(count)), [MaximumLikelihood()], state, np.ones(count, bool), pd.DataFrame()
-  )
+    [TASK], model, Training(), list(range(count)), [MaximumLikelihood()], mesh, state, np.ones(count, bool),
+    pd.DataFrame(),
+  )  # fmt: skip
 
 
 def mesh_of(num_devices: int):
@@ -529,7 +530,7 @@ def evaluated(num_devices: int, temperatures: tuple[float, ...]) -> evaluation.R
   mesh = mesh_of(num_devices)
   with mock.patch.object(evaluation, "STEPS_PER_CHUNK", 4):
     generation = at_temperatures(temperatures, LegalMoves(teacher.sizes_of(TASK)))
-    walked = evaluation.roll_out(random_students(mesh), mesh, generation=generation, num_graphs=8, seed=0)
+    walked = evaluation.roll_out(random_students(mesh), generation=generation, num_graphs=8, seed=0)
   assert len(walked.nodes.sharding.device_set) == num_devices
   return seeds.to_host(walked, 4)
 
@@ -544,11 +545,11 @@ class EvaluationTest(absltest.TestCase):
     ):
       evaluation._rollout_programs.cache_clear()
       for temperatures in ((0.0, 0.5), (0.3, 1.0)):
-        walked = evaluation.roll_out(group, mesh, generation=at_temperatures(temperatures), num_graphs=8, seed=0)
+        walked = evaluation.roll_out(group, generation=at_temperatures(temperatures), num_graphs=8, seed=0)
         longest = int(np.sum(np.asarray(walked.nodes) != PADDING, axis=-1).max())
         self.assertLess(longest, TASK.max_steps)  # all are broken, or at their goals, before the cut
       self.assertEqual(advance.call_count, 1)  # traced once
-      evaluation.roll_out(group, mesh, generation=at_temperatures((0.3, 1.0), legal), num_graphs=8, seed=0)
+      evaluation.roll_out(group, generation=at_temperatures((0.3, 1.0), legal), num_graphs=8, seed=0)
       self.assertEqual(advance.call_count, 2)
 
   def test_rollouts_on_four_devices_are_those_on_one(self):

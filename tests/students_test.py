@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -21,7 +22,7 @@ from loopjax.runtime import devices
 from loopjax.star_graph import students
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig
-from loopjax.star_graph.sharing import Trainer
+from loopjax.star_graph.sharing import Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training import runner
 from loopjax.training.step import Training
@@ -154,7 +155,7 @@ class TrainerTest(FolderTest):
     return Trainer(self.folder, devices.device_mesh())
 
   def call(self, name: str, tasks: list[StarGraph], objectives: list[ObjectiveConfig] | None = None) -> Students:
-    return self.trainer()(name, tasks, MODEL, TRAINING, SEEDS, objectives=objectives)
+    return self.trainer()(Request(name, tasks, MODEL, TRAINING, SEEDS, objectives=objectives))
 
   def rows_trained(self, folder: str) -> int:
     """How many students a folder of its own holds."""
@@ -185,14 +186,28 @@ class TrainerTest(FolderTest):
 
   def test_what_differs_in_anything_else_is_not_shared(self):
     self.call("first", TASKS[:1])
-    for name, changes in (
-      ("noise", {"objectives": [LabelNoise(0.0)]}),
-      ("seeds", {"seed_numbers": (4, 8)}),
-      ("steps", {"config": dataclasses.replace(TRAINING, num_steps=2)}),
+    same = Request("first", TASKS[:1], MODEL, TRAINING, SEEDS)
+    for other in (
+      same._replace(name="noise", objectives=[LabelNoise(0.0)]),
+      same._replace(name="seeds", seed_numbers=(4, 8)),
+      same._replace(name="steps", training=dataclasses.replace(TRAINING, num_steps=2)),
     ):
-      arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS} | changes
-      self.trainer()(name, TASKS[:1], **arguments)
-      self.assertEqual(self.rows_trained(name), 2)
+      self.trainer()(other)
+      self.assertEqual(self.rows_trained(other.name), 2)
+
+  def test_a_damaged_folder_of_another_group_is_passed_over(self):
+    """What lies in it is trained again; the group that owns it still says what is wrong."""
+    self.call("first", TASKS[:1])
+    path = self.folder / "checkpoints" / "first" / "config.json"
+    for damaged in ("{", "[]", "{}"):
+      path.write_text(damaged)
+      shutil.rmtree(self.folder / "checkpoints" / "second", ignore_errors=True)
+      with self.assertLogs(level="WARNING") as logged:
+        self.call("second", TASKS[:1])
+      self.assertIn(str(path), logged.output[0])
+      self.assertEqual(self.rows_trained("second"), 2)
+      with self.assertRaisesRegex(ValueError, "config.json"):
+        self.call("first", TASKS[:1])
 
   def test_a_group_that_was_stopped_goes_on_and_is_not_shared_before_its_end(self):
     train(TASKS[:2], folder=self.folder / "checkpoints" / "first", until=1)
@@ -226,7 +241,7 @@ class TrainerTest(FolderTest):
   def test_other_initial_parameters_are_a_group_of_their_own(self):
     first = self.call("first", TASKS[:1])
     start = jax.tree.map(lambda leaf: 1.5 * leaf, first.state.params)
-    other = self.trainer()("second", TASKS[:1], MODEL, TRAINING, SEEDS, params=start)
+    other = self.trainer()(Request("second", TASKS[:1], MODEL, TRAINING, SEEDS), params=start)
     self.assertEqual(self.rows_trained("second"), 2)
     self.assertFalse(all(map(np.array_equal, parameters(other, 0), parameters(first, 0))))
 
@@ -251,7 +266,7 @@ class DivergedTest(absltest.TestCase):
     with mock.patch.object(runner, "finite_rows", lambda history, params, num_rows: np.zeros(num_rows, bool)):
       for name in ("first", "second", "first"):
         with self.assertRaisesRegex(ValueError, rf"^{name}: all 2 students of StarGraph\(.*\) diverged; lower "):
-          trainer(name, TASKS[:1], MODEL, TRAINING, SEEDS)
+          trainer(Request(name, TASKS[:1], MODEL, TRAINING, SEEDS))
 
   def test_single_students_that_diverged_are_marked(self):
     trained = train(params=self.start([0, 3]))
@@ -260,9 +275,9 @@ class DivergedTest(absltest.TestCase):
 
 class LabelTest(absltest.TestCase):
   def test_labels_stand_in_place_of_the_row(self):
-    group = train(TASKS[:2])
+    group = train(TASKS[:2])._replace(conditions={"exploration": [0.1, 0.5]})
     frame = pd.DataFrame({"row": [3, 0, 1, 2], "temperature": [0.0, 1.0, 0.5, 0.2], "value": [10, 11, 12, 13]})
-    labelled = group.label(frame, {"exploration": [0.1, 0.5]})
+    labelled = group.label(frame)
     self.assertEqual(labelled.columns.tolist(), ["exploration", "seed", "temperature", "value"])
     self.assertEqual(labelled["exploration"].tolist(), [0.5, 0.1, 0.1, 0.5])
     self.assertEqual(labelled["seed"].tolist(), [7, 4, 7, 4])

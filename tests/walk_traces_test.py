@@ -57,7 +57,7 @@ def networks(mesh: Mesh) -> Students:
   params = jax.tree.map(lambda *x: jnp.stack(x), *(random_params(MODEL, TASK, seed) for seed in (3, 4)))
   stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), task_state(TASK, TRAINING))
   state = seeds.place(TrainState(jnp.zeros(2, jnp.int32), params, (), keys, stacked, ()), mesh)
-  return Students([TASK], MODEL, TRAINING, [0, 1], [MaximumLikelihood()], state, np.ones(2, bool), pd.DataFrame())
+  return Students([TASK], MODEL, TRAINING, [0, 1], [MaximumLikelihood()], mesh, state, np.ones(2, bool), pd.DataFrame())
 
 
 def laws(mesh: Mesh) -> Students:
@@ -70,8 +70,8 @@ def traced(kind: Callable[[Mesh], Students]) -> tuple[walk_traces.WalkTraces, ev
   """Two students on 8 graphs, read, and the rollouts that were read."""
   mesh = mesh_of(2)
   group, asked = kind(mesh), dict(generation=at_temperatures(TEMPERATURES), num_graphs=8, seed=5)
-  traces = walk_traces.trace_students(group, mesh, **asked)
-  return traces, jax.tree.map(np.asarray, seeds.to_host(evaluation.roll_out(group, mesh, **asked), 2))
+  traces = walk_traces.trace_students(group, **asked)
+  return traces, jax.tree.map(np.asarray, seeds.to_host(evaluation.roll_out(group, **asked), 2))
 
 
 @parameterized.named_parameters(("networks", networks), ("laws", laws))

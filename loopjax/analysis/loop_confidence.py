@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import QUANTILES, ConfidenceSummary
@@ -56,14 +55,13 @@ def max_repetitions(task: StarGraph) -> int:
 
 
 def evaluate_loops(
-  students: Students, rollouts: Rollouts, mesh: Mesh, *, temperatures: Sequence[float], repetitions: Sequence[int]
+  students: Students, rollouts: Rollouts, *, temperatures: Sequence[float], repetitions: Sequence[int]
 ) -> LoopFrames:
   """The loops in the walks of every student.
 
   Args:
-    students: on the mesh.
+    students: S of them.
     rollouts: theirs.
-    mesh: from `devices.device_mesh`.
     temperatures: of the rollouts, R.
     repetitions: at which quantiles are taken, A of M at most; the largest defines the cohort.
   """
@@ -75,7 +73,7 @@ def evaluate_loops(
 
     return jax.vmap(summarise, in_axes=1)(*row)
 
-  summaries = seeds.map_seeds(one, mesh, brief=True)((rollouts.nodes, rollouts.confidence))
+  summaries = seeds.map_seeds(one, students.mesh, brief=True)((rollouts.nodes, rollouts.confidence))
   is_finite = students.is_finite
   return to_frames(seeds.to_host(summaries, len(is_finite)), temperatures, repetitions, is_finite)
 

@@ -133,14 +133,13 @@ def measure_student(
 
 
 def evaluate_repetition(
-  students: Students, mesh: Mesh, *, temperatures: Sequence[float], num_graphs: int, walks_per_graph: int,
+  students: Students, *, temperatures: Sequence[float], num_graphs: int, walks_per_graph: int,
   num_lags: int, seed: int,
 ) -> RepetitionFrames:  # fmt: skip
   """The measures of every student; those of a student that is not finite are NaN.
 
   Args:
-    students: on the mesh; a teacher that may give a child nothing is refused (`visits.check_errors_defined`).
-    mesh: from `devices.device_mesh`.
+    students: S of them; a teacher that may give a child nothing is refused (`visits.check_errors_defined`).
     temperatures: T of them.
     num_graphs: G per student.
     walks_per_graph: R, of each graph at each temperature.
@@ -150,10 +149,10 @@ def evaluate_repetition(
   for task in students.tasks:
     check_errors_defined(task)
   generation = at_temperatures(np.repeat(temperatures, walks_per_graph).tolist())
-  rollouts = evaluation.roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
+  rollouts = evaluation.roll_out(students, generation=generation, num_graphs=num_graphs, seed=seed)
   task = teacher.sizes_of(students.tasks[0])
   is_brief = devices.is_brief(num_graphs * walks_per_graph * task.max_steps)  # positions read: the teacher's walks
-  measure = _measuring(task, students.model, mesh, walks_per_graph, num_lags, seed, is_brief)
+  measure = _measuring(task, students.model, students.mesh, walks_per_graph, num_lags, seed, is_brief)
   measured = measure((students.state, rollouts.problems, rollouts.nodes, rollouts.child_logits))
   on_host = seeds.to_host(measured, len(students.is_finite))
   return to_frames(on_host, exact_chance(students, temperatures), temperatures, students.is_finite)

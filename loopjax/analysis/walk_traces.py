@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
@@ -91,19 +90,18 @@ def read_walks(
   return jax.vmap(jax.vmap(trace, in_axes=(None, 0, 0, 0)))(problems.graphs, problems.goal_chain, nodes, logits)
 
 
-def trace_students(students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int) -> WalkTraces:
+def trace_students(students: Students, *, generation: Generation, num_graphs: int, seed: int) -> WalkTraces:
   """Traces of fresh rollouts of students on the mesh, as NumPy arrays [S, G, R, ...].
 
   Args:
-    students: on the mesh.
-    mesh: from `devices.device_mesh`.
+    students: S of them.
     generation: R columns.
     num_graphs: G per student.
     seed: of graphs and draws.
   """
   task = students.tasks[0]
   functions = student_functions.functions_of(students.model, teacher.sizes_of(task))
-  rollouts = evaluation.roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
-  read = seeds.map_seeds(lambda row: read_walks(task, functions, *row), mesh, brief=True)
+  rollouts = evaluation.roll_out(students, generation=generation, num_graphs=num_graphs, seed=seed)
+  read = seeds.map_seeds(lambda row: read_walks(task, functions, *row), students.mesh, brief=True)
   traces = read((students.state.params, students.state.task.probabilities, rollouts.problems, rollouts.nodes))
   return jax.tree.map(np.asarray, seeds.to_host(traces, len(students.is_finite)))

@@ -49,9 +49,7 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
   state = seeds.place(choose(group.state), mesh)
   task = group.tasks[0]
   shown = group._replace(state=state, is_finite=np.ones(len(rows), bool))
-  traces = walk_traces.trace_students(
-    shown, mesh, generation=at_temperatures(TEMPERATURES), num_graphs=NUM_GRAPHS, seed=0
-  )
+  traces = walk_traces.trace_students(shown, generation=at_temperatures(TEMPERATURES), num_graphs=NUM_GRAPHS, seed=0)
   names = condition_names(group.tasks)
   task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
   return {

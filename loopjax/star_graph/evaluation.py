@@ -46,19 +46,18 @@ class Rollouts(NamedTuple):
   problems: Problems
 
 
-def roll_out(students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int) -> Rollouts:
+def roll_out(students: Students, *, generation: Generation, num_graphs: int, seed: int) -> Rollouts:
   """Every student walks each of its graphs once per column, until all have ended or were cut.
 
   Args:
-    students: on the mesh.
-    mesh: from `devices.device_mesh`.
+    students: S of them.
     generation: R columns.
     num_graphs: G per student; the same for its columns, others for every seed (`evaluation_key`).
     seed: of graphs and draws.
   """
   task, state, columns = students.tasks[0], students.state, generation.traced()
   programs = _rollout_programs(
-    teacher.sizes_of(task), students.model, mesh, generation.processors, len(generation.columns), num_graphs
+    teacher.sizes_of(task), students.model, students.mesh, generation.processors, len(generation.columns), num_graphs
   )
   problems, continuations = programs.begin(state, columns, jnp.int32(seed))
   given = problems, state.params, state.task.probabilities
@@ -113,10 +112,10 @@ def _rollout_programs(
   )  # fmt: skip
 
 
-def mean_measures(students: Students, walked: Rollouts, mesh: Mesh) -> walks.WalkMeasures:
+def mean_measures(students: Students, walked: Rollouts) -> walks.WalkMeasures:
   """Mean walk measures over graphs, on the host, fields [S, R]."""
   rows = (students.state.task.probabilities, walked.nodes, walked.problems.goal_chain)
-  return seeds.to_host(_measuring(teacher.sizes_of(students.tasks[0]), mesh)(rows), len(students.is_finite))
+  return seeds.to_host(_measuring(teacher.sizes_of(students.tasks[0]), students.mesh)(rows), len(students.is_finite))
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
@@ -135,9 +134,7 @@ def measures_frame(measures: walks.WalkMeasures, generation: Generation, is_fini
   return tidy.frame(is_finite, measures._asdict(), axis)
 
 
-def evaluate_students(
-  students: Students, mesh: Mesh, *, generation: Generation, num_graphs: int, seed: int
-) -> pd.DataFrame:
+def evaluate_students(students: Students, *, generation: Generation, num_graphs: int, seed: int) -> pd.DataFrame:
   """Mean walk measures of each student in each column: the columns of `measures_frame`."""
-  walked = roll_out(students, mesh, generation=generation, num_graphs=num_graphs, seed=seed)
-  return measures_frame(mean_measures(students, walked, mesh), generation, students.is_finite)
+  walked = roll_out(students, generation=generation, num_graphs=num_graphs, seed=seed)
+  return measures_frame(mean_measures(students, walked), generation, students.is_finite)

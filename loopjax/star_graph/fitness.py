@@ -45,16 +45,15 @@ def mean_loss(task: StarGraph, problems: Problems, walks: jax.Array, logits: jax
   return jnp.sum(nats) / jnp.sum(counts)
 
 
-def evaluate_losses(students: Students, mesh: Mesh, *, num_graphs: int, seed: int) -> pd.DataFrame:
+def evaluate_losses(students: Students, *, num_graphs: int, seed: int) -> pd.DataFrame:
   """A row per student: row, loss, and loss_above_<learner> for each of `LEARNERS`; NaN where it is not finite.
 
   Args:
-    students: on the mesh.
-    mesh: from `devices.device_mesh`.
+    students: S of them.
     num_graphs: G per student, with `WALKS_PER_GRAPH` walks of the teacher each, to one goal.
     seed: of graphs and walks.
   """
-  measure = _measuring(teacher.sizes_of(students.tasks[0]), students.model, mesh, num_graphs, seed)
+  measure = _measuring(teacher.sizes_of(students.tasks[0]), students.model, students.mesh, num_graphs, seed)
   losses = seeds.to_host(measure(students.state), len(students.is_finite))
   frame = pd.DataFrame({"row": np.arange(len(students.is_finite))})
   for name, values in losses.items():

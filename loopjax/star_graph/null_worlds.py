@@ -32,8 +32,9 @@ from loopjax.runtime.config import check_fields, require
 from loopjax.star_graph import encoding, student_functions, teacher
 from loopjax.star_graph.graph import ROOT, START, Graph, StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig, task_state
+from loopjax.star_graph.sharing import Request
 from loopjax.star_graph.student_functions import Problems, Student
-from loopjax.star_graph.students import Students, check_one_program
+from loopjax.star_graph.students import Students, check_one_program, initial_states
 from loopjax.star_graph.teacher import TeacherProbabilities
 from loopjax.training.step import Training, TrainState
 
@@ -241,30 +242,28 @@ def law_students(
   task_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
   params = jax.vmap(functools.partial(law_parameters, law))(keys[:, 0])
   state = seeds.place(TrainState(steps, params, (), keys[:, 1], task_states, ()), mesh)
-  return _known(Lawful(), tasks, config, seed_numbers, state)
+  return _known(Lawful(), tasks, config, seed_numbers, mesh, state)
 
 
 def untrained_students(
   model: Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int], mesh: Mesh
 ) -> Students:
   """Networks as they are initialised, a row per (task, seed)."""
-  from loopjax.star_graph import students
-
   check_one_program(tasks)
-  state = students.initial_states(tasks, model, config, seed_numbers, mesh)
-  return _known(model, tasks, config, seed_numbers, state)
+  state = initial_states(tasks, model, config, seed_numbers, mesh)
+  return _known(model, tasks, config, seed_numbers, mesh, state)
 
 
 def _known(
   model: Lawful | Transformer, tasks: Sequence[StarGraph], config: Training, seed_numbers: Sequence[int],
-  state: TrainState,
+  mesh: Mesh, state: TrainState,
 ) -> Students:  # fmt: skip
   num_students = len(tasks) * len(seed_numbers)
   columns = {"step": int, "row": int, "loss": float, "gradient_norm": float, "trained_positions": float}
   history = pd.DataFrame(columns=list(columns)).astype(columns)
   objectives: list[ObjectiveConfig] = [MaximumLikelihood()] * len(tasks)
   is_finite = np.ones(num_students, bool)
-  return Students(list(tasks), model, config, list(seed_numbers), objectives, state, is_finite, history)
+  return Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, state, is_finite, history)
 
 
 class Pretender:
@@ -276,14 +275,11 @@ class Pretender:
     require(world in WORLDS, "world", world, f"one of {list(WORLDS)}")
     self.law, self.mesh = WORLDS[world], mesh
 
-  def __call__(
-    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
-  ) -> Students:  # fmt: skip
-    del name, objectives, params, until
-    if self.law is None:
-      return untrained_students(model, tasks, config, seed_numbers, self.mesh)
-    return law_students(self.law, tasks, config, seed_numbers, self.mesh)
+  def __call__(self, request: Request, *, params: Any = None) -> Students:
+    del params
+    asked = request.tasks, request.training, request.seed_numbers, self.mesh
+    students = untrained_students(request.model, *asked) if self.law is None else law_students(self.law, *asked)
+    return students._replace(conditions=request.conditions)
 
   def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     del name, config

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -35,13 +36,27 @@ from loopjax.training.step import Training, TrainState
 
 
 class Request(NamedTuple):
-  """A group of students that an experiment asks for: the arguments of `Obtain`, in their order."""
+  """A group of students that an experiment asks for.
+
+  Attributes:
+    name: of their folder and of their progress bar.
+    tasks: T of them, a condition each.
+    model: their architecture.
+    training: how they are trained.
+    seed_numbers: the same for every task.
+    conditions: what tables say of each task: column -> T values.
+    objectives: what they are trained for, one per task of one kind; maximum likelihood where left out.
+    until: the step to stop at, the last one where left out.
+  """
 
   name: str
   tasks: Sequence[StarGraph]
   model: Transformer
   training: Training
   seed_numbers: Sequence[int]
+  conditions: Mapping[str, Sequence[Any]] = MappingProxyType({})
+  objectives: Sequence[ObjectiveConfig] | None = None
+  until: int | None = None
 
   @property
   def seed_steps(self) -> int:
@@ -52,19 +67,13 @@ class Obtain(Protocol):
   """Where an experiment has its students from: trained (`Trainer`), or of a world (`null_worlds.Pretender`).
 
   Attributes:
-    mesh: on which they are.
     claims_only: whether nothing is wanted but what the measures of claims read: no legal decoding, no losses.
   """
 
-  mesh: Mesh
   claims_only: bool
 
-  def __call__(
-    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
-  ) -> Students:  # fmt: skip
-    """The students of one group; `name` is that of their folder and of their progress bar. The other arguments are
-    those of `train_students`."""
+  def __call__(self, request: Request, *, params: Any = None) -> Students:
+    """The students of one group, which begin with `params` where these are given, as `train_students` says."""
 
   def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     """A part of an experiment's results, `name`, which is kept where results are kept (`results.compute_once`)."""
@@ -89,10 +98,8 @@ class Trainer:
   def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     return results.compute_once(self.output_dir, name, config, compute)
 
-  def __call__(
-    self, name: str, tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], *,
-    objectives: Sequence[ObjectiveConfig] | None = None, params: Any = None, until: int | None = None,
-  ) -> Students:  # fmt: skip
+  def __call__(self, request: Request, *, params: Any = None) -> Students:
+    name, tasks, model, config, seed_numbers, conditions, objectives, until = request
     objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
     wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
     own = self.folder / name
@@ -105,14 +112,14 @@ class Trainer:
         folder=own, params=params, until=until, description=name,
       )  # fmt: skip
       if not elsewhere:
-        return trained
+        return trained._replace(conditions=conditions)
       parts = {i: (trained, number) for number, i in enumerate(left)}
     loaded = {folder: load_students(folder, self.mesh) for folder, _ in elsewhere.values()}
     parts |= {i: (loaded[folder], number) for i, (folder, number) in elsewhere.items()}
     ordered = [parts[i] for i in range(len(tasks))]
     students = _assemble(ordered, list(tasks), objectives, list(seed_numbers), self.mesh)
     _check_some_finite(students, name)
-    return students
+    return students._replace(conditions=conditions)
 
   def _find(self, own: Path, wanted: Sequence[Mapping[str, Any]]) -> dict[int, tuple[Path, int]]:
     """For those that another group has trained to the end: its folder, and the number of the task there.
@@ -122,9 +129,9 @@ class Trainer:
     missing = {i: one for i, one in enumerate(wanted) if not _holds(own, one)}
     found: dict[int, tuple[Path, int]] = {}
     for path in sorted(self.folder.glob("*/config.json")):
-      if path.parent == own or not _is_complete(path.parent):
+      run = None if path.parent == own else _complete(path.parent)
+      if run is None:
         continue
-      run = _read_identity(path.parent)
       for i, one in missing.items():
         place = _place(run, one)
         if i not in found and place is not None:
@@ -138,8 +145,14 @@ def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
   return (folder / "config.json").exists() and _place(_read_identity(folder), one) is not None
 
 
-def _is_complete(folder: Path) -> bool:
-  return checkpoints.latest_step(folder) == checkpoints.load_config(folder).get("training", {}).get("num_steps", -1)
+def _complete(folder: Path) -> Mapping[str, Any] | None:
+  """The identity of the group in `folder`; None where it is not trained to the end, or its config cannot be read."""
+  try:
+    run = _read_identity(folder)
+  except ValueError as error:
+    logging.warning("students of this folder are not shared: %s", error)
+    return None
+  return run if checkpoints.latest_step(folder) == run["training"].get("num_steps") else None
 
 
 def _place(run: Mapping[str, Any], one: Mapping[str, Any]) -> int | None:
@@ -175,4 +188,4 @@ def _assemble(
     histories.append(one.history.assign(row=row + place * count)[row.between(0, count - 1)])
   history = pd.concat(histories, ignore_index=True)
   placed = seeds.place(state, mesh)
-  return Students(tasks, group.model, group.training, seed_numbers, objectives, placed, is_finite, history)
+  return Students(tasks, group.model, group.training, seed_numbers, objectives, mesh, placed, is_finite, history)

@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -41,14 +42,16 @@ class Students(NamedTuple):
   """Students and what they are: a row per (task, seed), seed by seed within a task.
 
   Attributes:
-    tasks: they differ in probabilities and margins alone.
+    tasks: T of them, a condition each; they differ in probabilities and margins alone.
     model: their architecture, or the law of a null world.
     training: how they were trained.
     seed_numbers: the same for every task.
     objectives: one per task.
+    mesh: the devices on which they are.
     state: leaves [S, ...] on the mesh, S padded as `seeds.place` does.
     is_finite: [S] bool on the host; False where a student diverged: it is left out of results.
     history: one row per student and chunk: step, row, loss, gradient_norm, trained_positions.
+    conditions: what tables say of each task: column -> T values.
   """
 
   tasks: list[StarGraph]
@@ -56,15 +59,17 @@ class Students(NamedTuple):
   training: Training
   seed_numbers: list[int]
   objectives: list[ObjectiveConfig]
+  mesh: Mesh
   state: TrainState
   is_finite: np.ndarray
   history: pd.DataFrame
+  conditions: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
-  def label(self, frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
-    """The frame with `labels` (column -> a value per task) and the seed in place of its column `row`."""
+  def label(self, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the student's conditions and seed in place of its column `row`."""
     task_index, seed = rows_of(len(self.tasks), self.seed_numbers)
     row = frame["row"].to_numpy()
-    columns = {name: np.asarray(values)[task_index[row]] for name, values in labels.items()}
+    columns = {name: np.asarray(values)[task_index[row]] for name, values in self.conditions.items()}
     beside = pd.DataFrame(columns | {"seed": seed[row]})
     return pd.concat([beside, frame.drop(columns="row").reset_index(drop=True)], axis=1)
 
@@ -199,7 +204,7 @@ def train_students(
     labels=_labels(tasks, objectives, seed_numbers),
     description=description,
   )
-  students = Students(list(tasks), model, config, list(seed_numbers), objectives, *trained)
+  students = Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, *trained)
   _check_some_finite(students, description)
   return students
 
@@ -264,7 +269,7 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   history = results.read_frame(Path(folder) / "history.parquet")
   history = history[history["step"] <= int(np.max(state.step))]
   is_finite = runner.finite_rows(history, state.params, num_rows)
-  return Students(tasks, model, config, run["seeds"], objectives, seeds.place(state, mesh), is_finite, history)
+  return Students(tasks, model, config, run["seeds"], objectives, mesh, seeds.place(state, mesh), is_finite, history)
 
 
 def _read_identity(folder: str | os.PathLike[str]) -> dict[str, Any]:
