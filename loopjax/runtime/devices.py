@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -39,10 +40,24 @@ def is_brief(num_positions: int) -> bool:
 
 
 def compiler_options(*, brief: bool) -> dict[str, str | int | bool] | None:
-  """For `jax.jit`, on a CPU; `brief`: for a program that takes less time to run than to compile."""
+  """For `jax.jit`, on a CPU; `brief`: for a program that takes less time to run than to compile.
+
+  Options that this version of XLA does not have are left out.
+  """
   if jax.default_backend() != "cpu":
     return None
-  return CPU_COMPILER_OPTIONS | (_BRIEF_OPTIONS if brief and not _runs_long else {})
+  wanted = CPU_COMPILER_OPTIONS | (_BRIEF_OPTIONS if brief and not _runs_long else {})
+  return {option: value for option, value in wanted.items() if _is_known(option, value)}
+
+
+@functools.cache
+def _is_known(option: str, value: str | int | bool) -> bool:
+  """Whether XLA has a compile option: it is asked to compile next to nothing with it."""
+  try:
+    jax.jit(lambda x: x, compiler_options={option: value}).lower(0.0).compile()
+  except jax.errors.JaxRuntimeError:
+    return False
+  return True
 
 
 def use_all_cores() -> None:
