@@ -1,5 +1,5 @@
 """One training-time remedy a file. Who imports this package can load the students of all of them."""
 
-from loopjax.remedies import label_noise, margin_loss
+from loopjax.remedies import confidence_penalty, label_noise, label_smoothing, margin_loss, scale_grad, unlikelihood
 
-__all__ = ["label_noise", "margin_loss"]
+__all__ = ["confidence_penalty", "label_noise", "label_smoothing", "margin_loss", "scale_grad", "unlikelihood"]

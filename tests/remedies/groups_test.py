@@ -1,0 +1,104 @@
+"""What every remedy promises: one program for a grid of strengths, nothing at strength 0, and students that come back.
+
+A group holds students without the remedy and with it, on the same data. One program trains it, so one compilation a
+remedy tests all.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from loopjax import remedies
+from loopjax.models.transformer import Transformer
+from loopjax.remedies.confidence_penalty import ConfidencePenalty
+from loopjax.remedies.label_smoothing import LabelSmoothing
+from loopjax.remedies.scale_grad import ScaleGrad
+from loopjax.remedies.unlikelihood import Unlikelihood
+from loopjax.runtime import devices
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig
+from loopjax.star_graph.students import Students
+from loopjax.training import runner
+from loopjax.training.step import Training
+
+TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
+MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")
+TRAINING, SEEDS = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_length=16), (4, 7)
+# Without the remedy, and with it.
+PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
+  "confidence_penalty": (ConfidencePenalty(0.0), ConfidencePenalty(0.5)),
+  "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
+  "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
+  "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
+}
+TESTED_ELSEWHERE = ("label_noise", "margin_loss")
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+def train(objectives: list[ObjectiveConfig], folder=None) -> Students:
+  tasks = [TASK] * len(objectives)
+  return students.train_students(
+    tasks, MODEL, TRAINING, SEEDS, devices.device_mesh(), objectives=objectives, folder=folder
+  )
+
+
+@functools.cache
+def maximum_likelihood() -> Students:
+  return train([MaximumLikelihood()] * 2)  # as many rows as a pair, so that products have the same shapes
+
+
+def leaves(group: Students, task: int) -> list[np.ndarray]:
+  """Parameters and optimiser state of the students of one task."""
+  rows = slice(task * len(SEEDS), (task + 1) * len(SEEDS))
+  return [np.asarray(leaf)[rows] for leaf in jax.tree.leaves((group.state.params, group.state.opt_state))]
+
+
+class GroupTest(parameterized.TestCase):
+  @parameterized.parameters(*PAIRS)
+  def test_nothing_without_it_something_with_it_and_it_comes_back(self, name):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with mock.patch.object(runner, "run_chunk", wraps=runner.run_chunk) as traced:
+      group = train(list(PAIRS[name]), folder)
+    self.assertEqual(traced.call_count, 1)  # one program for both strengths
+    for found, expected in zip(leaves(group, 0), leaves(maximum_likelihood(), 0), strict=True):
+      np.testing.assert_array_equal(found, expected)
+    losses = group.history.pivot(index="step", columns="row", values="loss").to_numpy()
+    plain = maximum_likelihood().history.pivot(index="step", columns="row", values="loss").to_numpy()
+    np.testing.assert_array_equal(losses[:, :2], plain[:, :2])
+    self.assertTrue(group.is_finite.all())
+    self.assertTrue((losses[0, 2:] != plain[0, 2:]).all())
+    self.assertFalse(all(map(np.array_equal, leaves(group, 1), leaves(group, 0))))
+
+    loaded = students.load_students(folder, devices.device_mesh())
+    self.assertEqual(loaded.objectives, list(PAIRS[name]))
+    for found, expected in zip(jax.tree.leaves(loaded.state), jax.tree.leaves(group.state), strict=True):
+      np.testing.assert_array_equal(_data(found), _data(expected))
+
+  def test_every_remedy_is_here(self):
+    self.assertCountEqual([*PAIRS, *TESTED_ELSEWHERE], remedies.__all__)
+    for pair in PAIRS.values():
+      self.assertIs(OBJECTIVES[type(pair[0]).__name__], type(pair[1]))
+
+
+def _data(leaf) -> np.ndarray:
+  """Of an array, or of typed keys."""
+  return np.asarray(jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+
+
+if __name__ == "__main__":
+  absltest.main()
