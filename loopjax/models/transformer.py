@@ -79,11 +79,13 @@ class Output(NamedTuple):
 
   Attributes:
     logits: [B, R, L, V].
+    hidden: [B, R, L, D], the normed residual stream after all layers, from which the head makes the logits.
     residual: on request, the residual stream after every layer, [M, B, R, L, D]; else None.
     attention: on request, attention weights over prompt, then stream, [M, B, H, R, L, P + L]; else None.
   """
 
   logits: jax.Array
+  hidden: jax.Array
   residual: jax.Array | None = None
   attention: jax.Array | None = None
 
@@ -242,7 +244,8 @@ class TransformerModule(nn.Module):
 
     residual, weights = (None, None) if activations is None else activations
     residual = None if residual is None else of_streams(residual)
-    return Output(self.logits(of_streams(x)), residual, weights)
+    hidden = self.final_norm(of_streams(x))
+    return Output(self.head(hidden), hidden, residual, weights)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:

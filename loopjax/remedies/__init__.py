@@ -1,5 +1,25 @@
 """One training-time remedy a file. Who imports this package can load the students of all of them."""
 
-from loopjax.remedies import confidence_penalty, label_noise, label_smoothing, margin_loss, scale_grad, unlikelihood
+from loopjax.remedies import (
+  confidence_penalty,
+  contrastive,
+  ditto,
+  label_noise,
+  label_smoothing,
+  loop_erased,
+  margin_loss,
+  scale_grad,
+  unlikelihood,
+)
 
-__all__ = ["confidence_penalty", "label_noise", "label_smoothing", "margin_loss", "scale_grad", "unlikelihood"]
+__all__ = [
+  "confidence_penalty",
+  "contrastive",
+  "ditto",
+  "label_noise",
+  "label_smoothing",
+  "loop_erased",
+  "margin_loss",
+  "scale_grad",
+  "unlikelihood",
+]

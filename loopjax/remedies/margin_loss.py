@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from loopjax.models import transformer
-from loopjax.models.transformer import Transformer
+from loopjax.models.transformer import Output, Transformer
+from loopjax.remedies.parts import mean_over_positions, on_teacher_rows
 from loopjax.runtime.config import check_fields, require
 from loopjax.star_graph import encoding, teacher
 from loopjax.star_graph.graph import ROOT, StarGraph
-from loopjax.star_graph.objective import TaskState, register, sample_row
+from loopjax.star_graph.objective import register
 from loopjax.training.step import Objective, Training, cross_entropy
 
 
@@ -100,20 +101,14 @@ def penalty(task: StarGraph, batch: encoding.Row, logits: jax.Array, margin: jax
 
 
 @functools.cache  # the same objective again is the same program again
-def margin_loss(task: StarGraph, model: Transformer, training_config: Training) -> Objective:
+def margin_loss(task: StarGraph, model: Transformer, training: Training) -> Objective:
   """The objective of `MarginLoss`; carries a `MarginLossState`."""
 
-  def sample(key: jax.Array, state: TaskState, extra: MarginLossState) -> encoding.Row:
-    del extra
-    return sample_row(task, training_config, key, state)
+  def terms(
+    batch: encoding.Row, output: Output, extra: MarginLossState
+  ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    nats, num_positions = mean_over_positions(cross_entropy(output.logits, batch.targets), batch)
+    hinge, num_pairs = penalty(task, batch, output.logits, extra.margin)
+    return (nats, extra.margin_weight * hinge), (num_positions, num_pairs)
 
-  def loss(
-    params: Any, batch: encoding.Row, key: jax.Array, extra: MarginLossState
-  ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array], MarginLossState]:
-    del key
-    logits = transformer.apply(model, task, params, batch).logits
-    nats = jnp.sum(cross_entropy(logits, batch.targets) * batch.weights)
-    hinge, num_pairs = penalty(task, batch, logits, extra.margin)
-    return (nats, extra.margin_weight * hinge), (jnp.sum(batch.weights), num_pairs), extra
-
-  return Objective(sample, loss)
+  return on_teacher_rows(task, model, training, terms)

@@ -65,3 +65,8 @@ def log_complement(logits: jax.Array) -> jax.Array:
   log_of_others = jax.nn.logsumexp(jnp.where(is_top, -jnp.inf, logits), axis=-1, keepdims=True)
   q = jnp.where(is_top, 0.0, jnp.exp(logits - log_sum))  # masked before the logarithm: its gradient at 1 is infinite
   return jnp.where(is_top, log_of_others - log_sum, jnp.log1p(-q))
+
+
+def pick(values: jax.Array, labels: jax.Array) -> jax.Array:
+  """Of values [..., V] those of the labels [...]; a product, since a gather's gradient would be a scatter: slow."""
+  return jnp.sum(values * jax.nn.one_hot(labels, values.shape[-1]), axis=-1)

@@ -18,7 +18,10 @@ from absl.testing import absltest, parameterized
 from loopjax import remedies
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.confidence_penalty import ConfidencePenalty
+from loopjax.remedies.contrastive import Contrastive
+from loopjax.remedies.ditto import Ditto
 from loopjax.remedies.label_smoothing import LabelSmoothing
+from loopjax.remedies.loop_erased import LoopErased
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.unlikelihood import Unlikelihood
 from loopjax.runtime import devices
@@ -35,7 +38,10 @@ TRAINING, SEEDS = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_
 # Without the remedy, and with it.
 PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "confidence_penalty": (ConfidencePenalty(0.0), ConfidencePenalty(0.5)),
+  "contrastive": (Contrastive(0.0), Contrastive(1.0, 0.9)),
+  "ditto": (Ditto(0.0), Ditto(0.7)),
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
+  "loop_erased": (LoopErased(0.0), LoopErased(1.0)),
   "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
