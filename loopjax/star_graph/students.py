@@ -192,10 +192,11 @@ def train_students(
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
+  state = state if params is None else state._replace(params=params)
   trained = runner.train(
     objective,
     config,
-    state if params is None else state._replace(params=params),
+    seeds.map_seeds(lambda one: _begun(objective, one), mesh)(state) if objective.begin else state,
     mesh,
     num_seeds=len(tasks) * len(seed_numbers),
     until=until,
@@ -207,6 +208,11 @@ def train_students(
   students = Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, *trained)
   _check_some_finite(students, description)
   return students
+
+
+def _begun(objective: Objective, state: TrainState) -> TrainState:
+  """One student before its first step, with what its objective takes from the parameters."""
+  return state if objective.begin is None else state._replace(extra=objective.begin(state.params, state.extra))
 
 
 def _check_some_finite(students: Students, description: str) -> None:
@@ -288,7 +294,8 @@ def _load_rows(
 ) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
   carried = task_state(task, config), objective.init(jax.random.key(0))
-  one = jax.eval_shape(lambda: fresh_student(task, model, config, jax.random.key(0), *carried))
+  built = objective.build(teacher.sizes_of(task), model, config)
+  one = jax.eval_shape(lambda: _begun(built, fresh_student(task, model, config, jax.random.key(0), *carried)))
   loaded = checkpoints.load_rows(folder, one, num_rows)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")

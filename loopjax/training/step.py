@@ -100,11 +100,14 @@ class Objective(NamedTuple):
       goes into the new extra must not depend on the batch, of which each sees a part.
     after_update: (new params, extra, key) -> extra, after each update; for what looks at the updated student, such as
       one that walks on its own in training. None: nothing is done.
+    begin: (params to begin with, extra) -> extra, once before the first step; for what compares the student with the
+      one that it was, such as a reference. None: `extra` is what the config gives.
   """
 
   sample: Callable[[jax.Array, Any, Any], Any]
   loss: Callable[[Any, Any, jax.Array, Any], tuple[Any, Any, Any]]
   after_update: Callable[[Any, Any, jax.Array], Any] | None = None
+  begin: Callable[[Any, Any], Any] | None = None
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
