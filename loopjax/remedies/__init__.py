@@ -10,6 +10,7 @@ from loopjax.remedies import (
   loop_erased,
   margin_loss,
   scale_grad,
+  seed_conditioning,
   unlikelihood,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
   "loop_erased",
   "margin_loss",
   "scale_grad",
+  "seed_conditioning",
   "unlikelihood",
 ]

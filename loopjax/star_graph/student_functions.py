@@ -57,15 +57,36 @@ def functions_of(model: Any, task: StarGraph) -> Student:
   raise TypeError(f"model={model!r} is not allowed: must be a Transformer or Lawful, for {task}")
 
 
+class SecondIds(NamedTuple):
+  """What stands beside the labels of walks as the second ids of their tokens (`encoding`), where it is not the null id.
+
+  Attributes:
+    begin: problems -> a pytree of arrays, told once a rollout.
+    of: (that pytree, labels [G, R], index) -> ids [G, R], of the nodes `index` with these labels.
+  """
+
+  begin: Callable[[Problems], Any]
+  of: Callable[[Any, jax.Array, jax.Array], jax.Array]
+
+
 class _NetworkState(NamedTuple):
-  """Keys and values of the prompts and of the walks so far."""
+  """Keys and values of the prompts and of the walks so far, and what `SecondIds` keeps."""
 
   prompt: LayersKeysValues
   cache: LayersKeysValues
+  told: Any
 
 
 @functions_of.register
 def _network(model: Transformer, task: StarGraph) -> Student:
+  return network(
+    model, task, SecondIds(lambda problems: (), lambda _, labels, index: jnp.full_like(labels, encoding.null_id(task)))
+  )
+
+
+def network(model: Transformer, task: StarGraph, second_ids: SecondIds) -> Student:
+  """The functions of a network whose walks have these second ids."""
+
   def begin(params: Any, probabilities: TeacherProbabilities, problems: Problems) -> _NetworkState:
     del probabilities
     prompts = jax.vmap(lambda graph: encoding.encode_prompt(task, graph))(problems.graphs)
@@ -75,18 +96,21 @@ def _network(model: Transformer, task: StarGraph) -> Student:
     if not task.goal_hidden:
       tokens = jax.vmap(lambda graph, goal: encoding.goal_token(task, graph, goal))(*problems)
       _, cache = decoding.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
-    return _NetworkState(prompt, cache)
+    return _NetworkState(prompt, cache, second_ids.begin(problems))
 
   def step(params: Any, state: _NetworkState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _NetworkState]:
-    tokens = jnp.stack([labels, jnp.full_like(labels, encoding.null_id(task))], axis=-1)
+    tokens = jnp.stack([labels, second_ids.of(state.told, labels, index)], axis=-1)
     position = index + (0 if task.goal_hidden else 1)
-    logits, cache = decoding.decode_step(model, task, params, tokens, position, *state)
+    logits, cache = decoding.decode_step(model, task, params, tokens, position, state.prompt, state.cache)
     return logits, state._replace(cache=cache)
 
   def read(params: Any, probabilities: TeacherProbabilities, problems: Problems, walks: jax.Array) -> jax.Array:
     del probabilities
     rows = encoding.encode_walks(task, *problems, walks)
     first = stream_length(task) - (task.max_steps - 1)  # where s stands in a stream
+    told, labels = second_ids.begin(problems), rows.inputs[:, :, first:, 0]
+    of_nodes = jax.vmap(lambda labels, index: second_ids.of(told, labels, index), in_axes=(2, 0), out_axes=2)
+    rows = rows._replace(inputs=rows.inputs.at[:, :, first:, 1].set(of_nodes(labels, jnp.arange(labels.shape[2]))))
     return transformer.apply(model, task, params, rows).logits[:, :, first:]
 
   return Student(begin, step, read)

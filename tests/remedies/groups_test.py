@@ -24,6 +24,7 @@ from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.label_smoothing import LabelSmoothing
 from loopjax.remedies.loop_erased import LoopErased
 from loopjax.remedies.scale_grad import ScaleGrad
+from loopjax.remedies.seed_conditioning import SeededWalks
 from loopjax.remedies.unlikelihood import Unlikelihood
 from loopjax.runtime import devices
 from loopjax.star_graph import students
@@ -45,6 +46,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
   "loop_erased": (LoopErased(0.0), LoopErased(1.0)),
   "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
+  "seed_conditioning": (SeededWalks(0.0), SeededWalks(1.0)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
 TESTED_ELSEWHERE = ("label_noise", "margin_loss")

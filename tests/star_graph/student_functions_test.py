@@ -8,6 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from loopjax.models.transformer import Transformer
+from loopjax.remedies.seed_conditioning import SeedConditioned
 from loopjax.star_graph import student_functions, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
@@ -32,13 +33,14 @@ def tearDownModule():
 
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
-    ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN)
-  )
+    ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN),
+    ("seeded", SeedConditioned(MODEL, "return"), SHOWN),
+  )  # fmt: skip
   def test_step_by_step_as_at_once(self, model, task):
     """Along a teacher's walks, at every node from which they go on."""
     student, probabilities = student_functions.functions_of(model, task), teacher.teacher_probabilities(task)
     law = law_parameters(Law("memoryless", error_size=0.3), jax.random.key(5))
-    params = law if isinstance(model, Lawful) else random_params(model, task)
+    params = law if isinstance(model, Lawful) else random_params(MODEL, task)
 
     @jax.jit
     def both(key):

@@ -1,0 +1,116 @@
+"""Seed-conditioning: which tokens are told seeds, one a walk or one a return, and that students walk by them."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from absl.testing import absltest, parameterized
+
+from loopjax.generation.settings import at_temperatures
+from loopjax.models.transformer import Transformer
+from loopjax.remedies import seed_conditioning
+from loopjax.remedies.seed_conditioning import SeedConditioned, SeededWalks
+from loopjax.star_graph import encoding, rollouts, student_functions, teacher
+from loopjax.star_graph.rollouts import Asked, sample_problems
+from tests.models.transformer_test import random_params
+from tests.remedies import cases
+
+SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
+MODEL = Transformer(num_layers=1, num_heads=2, width=16)
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def told(once: str, share: float) -> encoding.Row:
+  """The packed rows of `cases`, as one row of eight streams."""
+  batch = cases.packed_batch(cases.SHORT)
+  row = jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), batch._replace(prompt=batch.labels))
+  tell = jax.jit(seed_conditioning.tell_seeds, static_argnums=(0, 4))
+  found = tell(cases.SHORT, row, jax.random.key(0), jnp.float32(share), once)
+  shaped = found.inputs.reshape(batch.inputs.shape)
+  return batch._replace(inputs=np.asarray(shaped))
+
+
+class RowTest(parameterized.TestCase):
+  @parameterized.product(once=("walk", "return"), share=(0.5, 1.0))
+  def test_plain_python(self, once, share):
+    task, plain, found = cases.SHORT, cases.packed_batch(cases.SHORT), told(once, share)
+    changed = np.argwhere(found.inputs != plain.inputs)
+    places = {place for walk in cases.walks_of(plain) for place in walk if plain.nodes[place] == 0}
+    self.assertTrue(all(tuple(place[:3]) in places and place[3] == 1 for place in changed))
+    seeded, several = 0, 0
+    walks = [[place for place in walk if plain.nodes[place] == 0] for walk in cases.walks_of(plain)]
+    for starts in filter(None, walks):
+      seconds = [int(found.inputs[place][1]) for place in starts]
+      is_told = seconds[0] != encoding.null_id(task)
+      self.assertTrue(all((second < task.vocabulary_size) == is_told for second in seconds))  # a walk wholly or not
+      seeded += is_told
+      several += len(set(seconds)) > 1
+    self.assertEqual(seeded == len(list(filter(None, walks))), share == 1.0)
+    self.assertGreater(seeded, 5)
+    self.assertEqual(several > 0, once == "return")
+
+  def test_without_seeds_nothing_changes(self):
+    np.testing.assert_array_equal(told("walk", 0.0).inputs, cases.packed_batch(cases.SHORT).inputs)
+
+  def test_seeds_are_uniform(self):
+    inputs = told("return", 1.0).inputs[..., 1]
+    seeds = inputs[inputs < cases.SHORT.vocabulary_size]
+    counts = np.bincount(seeds, minlength=cases.SHORT.vocabulary_size)
+    self.assertGreater(scipy.stats.chisquare(counts).pvalue, SMALLEST_P)
+
+  def test_validation(self):
+    with self.assertRaisesRegex(ValueError, r"^objective\.share=1\.5 .* in \[0, 1\]$"):
+      SeededWalks(1.5)
+    with self.assertRaisesRegex(ValueError, r"^objective\.once='step' .* one of \('walk', 'return'\)$"):
+      SeededWalks(once="step")
+    with self.assertRaisesRegex(ValueError, r"^once='step' .* one of"):
+      SeedConditioned(MODEL, "step")
+
+
+class WalkTest(absltest.TestCase):
+  def test_seeds_when_students_walk(self):
+    """They differ from column to column and from graph to graph, and stay the same within a walk where they shall."""
+    task = cases.SHORT
+    problems = jax.jit(lambda key: sample_problems(task, key, 40, 25))(jax.random.key(0))
+    by_walk, by_return = (
+      np.asarray(seed_conditioning.seeds_of(task, problems, once)) for once in ("walk", "return")
+    )  # fmt: skip
+    self.assertEqual(by_walk.shape, (40, 25, task.max_steps))
+    np.testing.assert_array_equal(np.ptp(by_walk, axis=-1), 0)
+    np.testing.assert_array_equal(by_walk[..., 0], by_return[..., 0])
+    for seeds in (by_walk[..., 0], by_return[0], by_return[:, 0]):
+      counts = np.bincount(seeds.ravel(), minlength=task.vocabulary_size)
+      self.assertGreater(scipy.stats.chisquare(counts).pvalue, SMALLEST_P)
+    again = seed_conditioning.seeds_of(task, problems, "walk")
+    np.testing.assert_array_equal(by_walk, again)
+
+  def test_at_temperature_zero_columns_walk_apart_by_their_seeds_alone(self):
+    task, params = cases.SHORT, random_params(MODEL, cases.SHORT)
+    probabilities, generation = teacher.teacher_probabilities(task), at_temperatures([0.0] * 6)
+
+    def walk(model):
+      problems = sample_problems(task, jax.random.key(0), 8, 6)
+      student = student_functions.functions_of(model, task)
+      asked = Asked(task, student, params, probabilities, problems, generation.processors, generation.traced())
+      walked = rollouts.advance(asked, rollouts.begin(asked, jax.random.key(1)), num_steps=task.max_steps - 1)
+      return rollouts.finish(task, probabilities, problems, walked).nodes
+
+    plain, seeded = (np.asarray(jax.jit(walk, static_argnums=0)(model)) for model in (MODEL, SeedConditioned(MODEL)))
+    np.testing.assert_array_equal(np.ptp(plain, axis=1), 0)
+    self.assertTrue(np.ptp(seeded, axis=1).any())
+
+
+if __name__ == "__main__":
+  absltest.main()
