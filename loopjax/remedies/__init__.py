@@ -3,6 +3,7 @@
 from loopjax.remedies import (
   confidence_penalty,
   contrastive,
+  curriculum,
   ditto,
   first_token,
   label_noise,
@@ -17,6 +18,7 @@ from loopjax.remedies import (
 __all__ = [
   "confidence_penalty",
   "contrastive",
+  "curriculum",
   "ditto",
   "first_token",
   "label_noise",

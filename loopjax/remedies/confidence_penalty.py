@@ -50,8 +50,8 @@ class ConfidencePenalty:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return confidence_penalty(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.entropy_weight)
 
 

@@ -65,8 +65,8 @@ class Contrastive:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return contrastive(task, model, training)
 
-  def init(self, key: jax.Array) -> ContrastiveState:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> ContrastiveState:
+    del key, task, training
     return ContrastiveState(jnp.float32(self.contrastive_weight), jnp.float32(self.margin))
 
 

@@ -90,8 +90,8 @@ class Ditto:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return ditto(task, model, training)
 
-  def init(self, key: jax.Array) -> DittoState:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> DittoState:
+    del key, task, training
     return DittoState(*(jnp.float32(getattr(self, name)) for name in DittoState._fields))
 
 

@@ -105,8 +105,8 @@ class FirstToken:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return first_token(task, model, training)
 
-  def init(self, key: jax.Array) -> FirstTokenState:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> FirstTokenState:
+    del key, task, training
     return FirstTokenState(*(jnp.float32(getattr(self, field.name)) for field in dataclasses.fields(self)))
 
 

@@ -43,8 +43,8 @@ class LabelNoise:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return with_label_noise(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.share)
 
 

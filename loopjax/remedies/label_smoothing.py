@@ -51,8 +51,8 @@ class LabelSmoothing:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return label_smoothing(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.smoothing)
 
 

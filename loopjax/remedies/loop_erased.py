@@ -58,8 +58,8 @@ class LoopErased:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return loop_erased(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.share)
 
 

@@ -55,8 +55,8 @@ class MarginLoss:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return margin_loss(task, model, training)
 
-  def init(self, key: jax.Array) -> MarginLossState:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> MarginLossState:
+    del key, task, training
     return MarginLossState(jnp.float32(self.margin_weight), jnp.float32(self.margin))
 
 

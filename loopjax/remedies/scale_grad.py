@@ -52,8 +52,8 @@ class ScaleGrad:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return scale_grad(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.gamma)
 
 

@@ -63,8 +63,8 @@ class SeededWalks:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return seeded_walks(task, model, training, self.once)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.share)
 
 

@@ -53,8 +53,8 @@ class Unlikelihood:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return unlikelihood(task, model, training)
 
-  def init(self, key: jax.Array) -> jax.Array:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> jax.Array:
+    del key, task, training
     return jnp.float32(self.unlikelihood_weight)
 
 

@@ -66,8 +66,8 @@ class ObjectiveConfig(Protocol):
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     """The objective. Fields that are not in `extra` are static: they choose another objective, another program."""
 
-  def init(self, key: jax.Array) -> Any:
-    """The initial `TrainState.extra`: a pytree of arrays, traced."""
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> Any:
+    """The initial `TrainState.extra`: a pytree of arrays, traced. `task` has its own probabilities here."""
 
 
 @register
@@ -78,8 +78,8 @@ class MaximumLikelihood:
   def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
     return teacher_forcing(task, model, training)
 
-  def init(self, key: jax.Array) -> tuple[()]:
-    del key
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> tuple[()]:
+    del key, task, training
     return ()
 
 
@@ -131,6 +131,11 @@ def fresh_student(
   params_key, data_key = jax.random.split(key)
   params = transformer.init_params(model, task, params_key)
   return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, state, extra)
+
+
+def begun(objective: Objective, state: TrainState) -> TrainState:
+  """One student before its first step, with what its objective takes from the parameters to begin with."""
+  return state if objective.begin is None else state._replace(extra=objective.begin(state.params, state.extra))
 
 
 def position_histogram(task: StarGraph, config: Training, key: jax.Array, state: TaskState, *, rows: int) -> jax.Array:

@@ -31,7 +31,14 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import require
 from loopjax.star_graph import teacher
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig, fresh_student, task_state
+from loopjax.star_graph.objective import (
+  OBJECTIVES,
+  MaximumLikelihood,
+  ObjectiveConfig,
+  begun,
+  fresh_student,
+  task_state,
+)
 from loopjax.training import checkpoints, runner
 from loopjax.training.step import Objective, Training, TrainState
 
@@ -145,7 +152,7 @@ def initial_states(
 
   def of_task(task: StarGraph, objective: ObjectiveConfig) -> tuple[jax.Array, Any, Any]:
     same = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), task_state(task, config))
-    return keys, same, jax.vmap(objective.init)(own_keys)
+    return keys, same, jax.vmap(lambda key: objective.init(key, task, config))(own_keys)
 
   parts = [of_task(*pair) for pair in zip(tasks, objectives, strict=True)]
   rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
@@ -193,26 +200,15 @@ def train_students(
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
   state = state if params is None else state._replace(params=params)
+  state = seeds.map_seeds(lambda one: begun(objective, one), mesh)(state) if objective.begin else state
   trained = runner.train(
-    objective,
-    config,
-    seeds.map_seeds(lambda one: _begun(objective, one), mesh)(state) if objective.begin else state,
-    mesh,
-    num_seeds=len(tasks) * len(seed_numbers),
-    until=until,
-    folder=folder,
+    objective, config, state, mesh, num_seeds=len(tasks) * len(seed_numbers), until=until, folder=folder,
     run_config=identity(tasks, model, config, seed_numbers, objectives, params),
-    labels=_labels(tasks, objectives, seed_numbers),
-    description=description,
-  )
+    labels=_labels(tasks, objectives, seed_numbers), description=description,
+  )  # fmt: skip
   students = Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, *trained)
   _check_some_finite(students, description)
   return students
-
-
-def _begun(objective: Objective, state: TrainState) -> TrainState:
-  """One student before its first step, with what its objective takes from the parameters."""
-  return state if objective.begin is None else state._replace(extra=objective.begin(state.params, state.extra))
 
 
 def _check_some_finite(students: Students, description: str) -> None:
@@ -293,9 +289,9 @@ def _load_rows(
   folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
 ) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
-  carried = task_state(task, config), objective.init(jax.random.key(0))
+  carried = task_state(task, config), objective.init(jax.random.key(0), task, config)
   built = objective.build(teacher.sizes_of(task), model, config)
-  one = jax.eval_shape(lambda: _begun(built, fresh_student(task, model, config, jax.random.key(0), *carried)))
+  one = jax.eval_shape(lambda: begun(built, fresh_student(task, model, config, jax.random.key(0), *carried)))
   loaded = checkpoints.load_rows(folder, one, num_rows)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")

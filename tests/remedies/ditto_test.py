@@ -127,7 +127,7 @@ class ObjectiveTest(absltest.TestCase):
     objective = Ditto().build(TASK, MODEL, TRAINING)
     draw = jax.jit(lambda key, extra: objective.sample(key, task_state(TASK, TRAINING), extra).row.weights)
     for share, low, high in ((0.0, 0, 0), (0.25, 2, 16), (1.0, 32, 32)):
-      extra = Ditto(share).init(jax.random.key(0))
+      extra = Ditto(share).init(jax.random.key(0), TASK, TRAINING)
       rows = [draw(jax.random.key(number), extra) for number in range(32)]
       repeated = sum(not np.any(weights) for weights in rows)
       self.assertBetween(repeated, low, high)

@@ -162,7 +162,7 @@ class OwnWalksTest(absltest.TestCase):
   def test_the_reference_is_the_student_that_was(self):
     objective = FirstToken().build(TASK, MODEL, Training())
     params = random_params(MODEL, TASK)
-    extra = objective.begin(params, FirstToken(0.5).init(jax.random.key(0)))
+    extra = objective.begin(params, FirstToken(0.5).init(jax.random.key(0), TASK, Training()))
     self.assertEqual(extra.pair_weight, 0.5)
     for found, expected in zip(jax.tree.leaves(extra.reference), jax.tree.leaves(params), strict=True):
       np.testing.assert_array_equal(found, expected)

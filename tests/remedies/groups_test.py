@@ -19,6 +19,7 @@ from loopjax import remedies
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.confidence_penalty import ConfidencePenalty
 from loopjax.remedies.contrastive import Contrastive
+from loopjax.remedies.curriculum import Curriculum
 from loopjax.remedies.ditto import Ditto
 from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.label_smoothing import LabelSmoothing
@@ -41,6 +42,7 @@ TRAINING, SEEDS = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_
 PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "confidence_penalty": (ConfidencePenalty(0.0), ConfidencePenalty(0.5)),
   "contrastive": (Contrastive(0.0), Contrastive(1.0, 0.9)),
+  "curriculum": (Curriculum(0), Curriculum(2, explore_prob=0.0)),
   "ditto": (Ditto(0.0), Ditto(0.7)),
   "first_token": (FirstToken(0.0), FirstToken(5.0, min_p=0.01)),
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
@@ -60,8 +62,8 @@ def tearDownModule():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def train(objectives: list[ObjectiveConfig], folder=None) -> Students:
-  tasks = [TASK] * len(objectives)
+def train(objectives: list[ObjectiveConfig], folder=None, task: StarGraph = TASK) -> Students:
+  tasks = [task] * len(objectives)
   return students.train_students(
     tasks, MODEL, TRAINING, SEEDS, devices.device_mesh(), objectives=objectives, folder=folder
   )
@@ -70,6 +72,14 @@ def train(objectives: list[ObjectiveConfig], folder=None) -> Students:
 @functools.cache
 def maximum_likelihood() -> Students:
   return train([MaximumLikelihood()] * 2)  # as many rows as a pair, so that products have the same shapes
+
+
+def assert_comes_back(group: Students, folder) -> None:
+  """What lies in the folder is the group."""
+  loaded = students.load_students(folder, devices.device_mesh())
+  assert loaded.objectives == group.objectives
+  for found, expected in zip(jax.tree.leaves(loaded.state), jax.tree.leaves(group.state), strict=True):
+    np.testing.assert_array_equal(_data(found), _data(expected))
 
 
 def leaves(group: Students, task: int) -> list[np.ndarray]:
@@ -94,10 +104,7 @@ class GroupTest(parameterized.TestCase):
     self.assertTrue((losses[:, 2:] != plain[:, 2:]).any())
     self.assertFalse(all(map(np.array_equal, leaves(group, 1), leaves(group, 0))))
 
-    loaded = students.load_students(folder, devices.device_mesh())
-    self.assertEqual(loaded.objectives, list(PAIRS[name]))
-    for found, expected in zip(jax.tree.leaves(loaded.state), jax.tree.leaves(group.state), strict=True):
-      np.testing.assert_array_equal(_data(found), _data(expected))
+    assert_comes_back(group, folder)
 
   def test_every_remedy_is_here(self):
     self.assertCountEqual([*PAIRS, *TESTED_ELSEWHERE], remedies.__all__)

@@ -47,7 +47,9 @@ def jitted_sample():
 def sample(share: float) -> encoding.Row:
   """A row with noise; one program for every share, which is traced."""
   state = task_state(TASK, TRAINING)
-  return jax.tree.map(np.asarray, jitted_sample()(jax.random.key(0), state, LabelNoise(share).init(jax.random.key(0))))
+  return jax.tree.map(
+    np.asarray, jitted_sample()(jax.random.key(0), state, LabelNoise(share).init(jax.random.key(0), TASK, TRAINING))
+  )
 
 
 class LabelNoiseTest(absltest.TestCase):
@@ -73,7 +75,7 @@ class LabelNoiseTest(absltest.TestCase):
     noisy, clean = (kind.build(TASK, MODEL, TRAINING) for kind in (LabelNoise(0.3), MaximumLikelihood()))
     batch = jax.tree.map(lambda field: jnp.asarray(field[None]), sample(0.3))
     params, key = random_params(MODEL, TASK), jax.random.key(1)
-    found = jax.jit(noisy.loss)(params, batch, key, LabelNoise(0.3).init(jax.random.key(0)))
+    found = jax.jit(noisy.loss)(params, batch, key, LabelNoise(0.3).init(jax.random.key(0), TASK, TRAINING))
     expected = jax.jit(clean.loss)(params, batch, key, ())
     np.testing.assert_array_equal(found[:2], expected[:2])
     self.assertEqual(found[2], np.float32(0.3))

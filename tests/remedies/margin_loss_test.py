@@ -110,7 +110,7 @@ def jitted_step(name: str, on_devices: bool = False):
 def initial(config: ObjectiveConfig) -> TrainState:
   params = random_params(MODEL, SHORT)
   opt_state = make_optimizer(TRAINING).init(params)
-  carried = task_state(SHORT, TRAINING), config.init(jax.random.key(0))
+  carried = task_state(SHORT, TRAINING), config.init(jax.random.key(0), SHORT, TRAINING)
   return TrainState(jnp.int32(0), params, opt_state, jax.random.key(3), *carried)
 
 
