@@ -51,7 +51,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "seed_conditioning": (SeededWalks(0.0), SeededWalks(1.0)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
-TESTED_ELSEWHERE = ("label_noise", "margin_loss")
+TESTED_ELSEWHERE = ("label_noise", "margin_loss", "reversed_chain")
 
 
 def setUpModule():
