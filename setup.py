@@ -44,6 +44,10 @@ setuptools.setup(
       "pytest-xdist>=3.6,<4",
       "ruff>=0.17,<0.18",
       "tensorboard>=2.19,<3",
+      # Peers that processors are held against.
+      "torch>=2.5,<2.14",
+      "transformers>=5.20,<6",
+      "xllamacpp==2026.10.11549",  # its C functions change from version to version
     ],
     "bench": ["torch>=2.5,<3"],
     "generate": ["openai>=2,<4"],  # to make traces with a server
