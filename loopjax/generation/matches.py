@@ -83,8 +83,9 @@ def greatest(scores: jax.Array, text: jax.Array, vocabulary: int) -> jax.Array:
     text: [G, R, L], newest first; the token that would make the match at lag p longer is at index p - 1.
     vocabulary: V.
   """
-  is_token = jnp.expand_dims(text, -1) == jnp.arange(vocabulary)[None, None, None]
-  return jnp.max(jnp.where(is_token, jnp.expand_dims(scores, -1), 0), axis=-2)
+  g, r = (jnp.arange(size).reshape(shape) for size, shape in zip(text.shape, ((-1, 1, 1), (1, -1, 1)), strict=False))
+  tokens = jnp.where(text < 0, vocabulary, text)  # no token: dropped
+  return jnp.zeros((*text.shape[:2], vocabulary), scores.dtype).at[g, r, tokens].max(scores, mode="drop")
 
 
 def tail_period(lengths: jax.Array, window: int, min_length: int) -> jax.Array:

@@ -57,6 +57,7 @@ class MatchesTest(parameterized.TestCase):
         self.assertEqual(found[step, g, r, : len(text) - 1].tolist(), expected)
         self.assertFalse(np.any(found[step, g, r, len(text) - 1 :]))
 
+  @hypothesis.settings(max_examples=15)
   @hypothesis.given(data=st.data(), window=st.integers(3, LENGTH), min_length=st.integers(0, 20))
   def test_the_twin_of_the_offline_detector(self, data, window, min_length):
     """The smallest period of the cycles that reach the end of the last `window` tokens."""

@@ -63,7 +63,7 @@ class Context(NamedTuple):
     tokens: [G, R], the tokens just read: number `step` of their continuations, from 0; -1 once one has ended. Number 0
       is given (s in the star graph), not drawn; a processor says whether it counts.
     step: how many tokens have been drawn so far, scalar.
-    keys: [R] typed keys of this step. The draw uses them as they are: `draws.own_keys` folds a name in.
+    keys: [R] typed keys of this step. The draw uses them as they are: `draws.uniform` folds a name in.
     recent: [G, R, W], the continuations so far with the newest token first: `recent[..., p]` stands p before the token
       just read. It is -1 where there is none, so nobody reads past the beginning or the end.
     extras: what the decoder tells beside logits, by name (`Decoder.extras`).

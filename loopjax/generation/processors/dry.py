@@ -80,9 +80,11 @@ class Dry:
 
   def _since_breaker(self, text: jax.Array) -> jax.Array:
     """How many tokens were read since the last breaker, [G, R, 1]; all of them where there was none."""
+    if not self.breakers:
+      return jnp.full((1, 1, 1), text.shape[-1])
     is_breaker = self._is_breaker(text)
     last = jnp.argmax(is_breaker, axis=-1, keepdims=True)
     return jnp.where(jnp.any(is_breaker, axis=-1, keepdims=True), last, text.shape[-1])
 
   def _is_breaker(self, tokens: jax.Array) -> jax.Array:
-    return jnp.isin(tokens, jnp.array(self.breakers, jnp.int32))
+    return jnp.isin(tokens, jnp.array(self.breakers, jnp.int32)) if self.breakers else jnp.zeros(tokens.shape, bool)

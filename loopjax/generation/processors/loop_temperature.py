@@ -71,6 +71,7 @@ class LoopTemperature:
     since = jnp.where(is_locked, 0, jnp.minimum(since + 1, NEVER))
     halvings = jnp.maximum(since - self.steps + 1, 0)[..., None] / self.half_life
     temperature = per_column(strength) * 0.5**halvings
-    token = draws.draw(draws.own_keys(context.keys, self.name), logits / jnp.maximum(temperature, COLDEST))
+    numbers = draws.uniform(context.keys, self.name, len(logits))
+    token = draws.choose(numbers, logits / jnp.maximum(temperature, COLDEST))
     hot = (temperature >= self.coldest) & (per_column(strength) > 0)
     return (own, since), jnp.where(hot, draws.only(token, logits), logits)

@@ -52,7 +52,7 @@ class RepetitionAware(Stateless):
 
   def change(self, strength: jax.Array, logits: jax.Array, context: Context) -> jax.Array:
     inside = nucleus(jnp.full((1, 1, 1), self.top_p), logits)
-    token = draws.draw(draws.own_keys(context.keys, self.name), inside)
+    token = draws.choose(draws.uniform(context.keys, self.name, len(logits)), inside)
     times = jnp.sum(context.recent[..., : self.window] == token[..., None], axis=-1, keepdims=True)
     too_often = times >= self.window * per_column(strength) - 1e-3  # 10 times 0.3 is above 3 in float32
     return jnp.where(too_often, logits, draws.only(token, logits))

@@ -44,7 +44,7 @@ class Xtc(Stateless):
     require(0 <= strength <= 1, self.name, strength, "from 0 to 1")
 
   def change(self, strength: jax.Array, logits: jax.Array, context: Context) -> jax.Array:
-    chance = draws.uniform(draws.own_keys(context.keys, self.name), logits.shape[0])
+    chance = draws.uniform(context.keys, self.name, len(logits))
     likely = jnp.exp(laws.log_probabilities(logits)) >= self.threshold
     least = jnp.min(jnp.where(likely, logits, jnp.inf), axis=-1, keepdims=True)
     happens = jnp.expand_dims(chance, -1) < per_column(strength)
