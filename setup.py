@@ -56,7 +56,7 @@ setuptools.setup(
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],
     "tokenizers": ["tokenizers>=0.20,<1"],  # to take text by the tokens of a tokenizer's file
-    "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
+    "colab": ["ipykernel>=6.29,<8", "nbclient>=0.10,<1", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[
     "Intended Audience :: Science/Research",
