@@ -44,6 +44,10 @@ setuptools.setup(
       "pytest-xdist>=3.6,<4",
       "ruff>=0.17,<0.18",
       "tensorboard>=2.19,<3",
+      # Peers that processors are held against.
+      "torch>=2.5,<2.14",
+      "transformers>=5.20,<6",
+      "xllamacpp==2026.10.11549",  # its C functions change from version to version
     ],
     "bench": ["torch>=2.5,<3"],
     "generate": ["openai>=2,<4"],  # to make traces with a server
@@ -52,7 +56,7 @@ setuptools.setup(
     "tensorboard": ["tensorboard>=2.19,<3"],
     "wandb": ["wandb>=0.20,<1"],
     "tokenizers": ["tokenizers>=0.20,<1"],  # to take text by the tokens of a tokenizer's file
-    "colab": ["ipykernel>=6.29,<8", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
+    "colab": ["ipykernel>=6.29,<8", "nbclient>=0.10,<1", "nbmake>=1.5,<2"],  # to execute the notebooks outside of Colab
   },
   classifiers=[
     "Intended Audience :: Science/Research",

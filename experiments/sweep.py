@@ -10,6 +10,7 @@ Run again, it goes on where it was. `loopjax.sweep.load(output_dir)` is all that
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,41 @@ def _row(folder: Path, unit: Unit, grid: Mapping[str, Sequence[Any]]) -> dict[st
     "unit": unit.name, "where": units.describe(unit, grid), "state": state, "seeds": len(unit.seed_numbers),
     "program": units.program(unit), "seconds_per_seed": rate, "gigabytes": about.get("peak_bytes", np.nan) / 1e9,
   }  # fmt: skip
+
+
+def run_here(
+  experiment: Experiment,
+  config: Any,
+  grid: Mapping[str, Sequence[Any]],
+  folder: str | os.PathLike[str],
+  *,
+  num_seeds: int,
+  seeds_per_unit: int,
+) -> list[Outcome]:
+  """Runs a sweep in this process, or goes on with it, and prints a line for each unit.
+
+  Args:
+    experiment: what is run at each point.
+    config: its settings, apart from those of the grid.
+    grid: field of the config -> values.
+    folder: of the sweep.
+    num_seeds: at each point of the grid.
+    seeds_per_unit: how many of them train together.
+
+  Returns:
+    What became of the units that are not done.
+
+  Raises:
+    ValueError: the grid is not of this config; the folder is of another sweep.
+  """
+  folder = Path(folder)
+  everything = units.make_units(
+    experiment.name, config, grid, first_seed=0, num_seeds=num_seeds, seeds_per_unit=seeds_per_unit
+  )
+  store.claim(folder, experiment.name, config, grid, everything)
+  todo = [unit for unit in everything if not store.is_finished(folder, unit, keep_work=False)]
+  of_unit = functools.partial(compute, experiment)
+  return launch.follow(launch.run_here(folder, todo, of_unit, keep_work=False), todo, grid)
 
 
 def _outcomes(folder: Path, todo: Sequence[Unit]) -> Iterator[Outcome]:

@@ -98,14 +98,14 @@ class PageTest(parameterized.TestCase):
     self.assertAlmostEqual(found.value, claim.predicted if verdict == claims.HOLDS else claim.null, delta=0.5)
 
   def test_a_processor(self):
-    page, mesh = self.module_of("adding_a_processor.md", "frequency_penalty"), devices.device_mesh()
-    self.addCleanup(PROCESSORS.pop, "frequency_penalty")
+    page, mesh = self.module_of("adding_a_processor.md", "fading_penalty"), devices.device_mesh()
+    self.addCleanup(PROCESSORS.pop, "fading_penalty")
     fresh = students.train_students([TASK], MODEL, TRAINING, range(2), mesh)
     frame = page.evaluate_with_and_without(fresh, TASK)
-    self.assertEqual(frame["frequency_penalty"].tolist(), [0.0, 0.5] * 2)
+    self.assertEqual(frame["fading_penalty"].tolist(), [0.0, 0.5] * 2)
     self.assertEqual(frame["temperature"].tolist(), [0.0] * 4)
-    with self.assertRaisesRegex(ValueError, "^frequency_penalty=-1 .* at least 0"):
-      page.FrequencyPenalty(4).check(-1)
+    with self.assertRaisesRegex(ValueError, "^fading_penalty=-1 .* at least 0"):
+      page.FadingPenalty().check(-1)
 
   def test_a_remedy(self):
     remedy = self.module_of("adding_a_remedy.md", "entropy_bonus")

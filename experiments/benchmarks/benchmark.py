@@ -23,6 +23,9 @@ from absl import flags
 from experiments.benchmarks import rates
 from experiments.benchmarks.peers import numpy_sampler
 from experiments.benchmarks.rates import SECONDS, TASK, Rate, scaled, student
+from loopjax.generation import processors
+from loopjax.generation.processors.temperature import Temperature
+from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import command_line, devices, files, provenance
 from loopjax.runtime.config import require
 from loopjax.star_graph import encoding
@@ -31,6 +34,7 @@ from loopjax.training.step import Training
 
 # Width, layers, heads, rows a step: what both sides train.
 SHAPES = ((64, 2, 4, 64), (128, 4, 4, 64), (256, 4, 4, 32), (768, 12, 12, 4))
+NEED_MORE_THAN_LOGITS = ("contrastive_decoding", "contrastive_search")  # these cost further passes of a model
 SECONDS_TO_CHOOSE = 2.0  # of each of PyTorch's variants, before the best is measured
 
 
@@ -126,6 +130,23 @@ def rollouts() -> Iterator[Case]:
       yield Case(f"rollouts, width {width}, {num_walks} walks", make)
 
 
+def _all_processors_pair(width: int, num_layers: int, num_heads: int, num_walks: int) -> Measurement:
+  """Strengths are neutral: they are traced, so others cost the same."""
+  model = student(width, num_layers, num_heads)
+  kinds = processors.all_processors()
+  chain = tuple(kind() for name, kind in kinds.items() if name not in (*NEED_MORE_THAN_LOGITS, Temperature.name))
+  ours = rates.rollout_rate(model, num_walks, at_temperatures([1.0], *chain))
+  return Measurement("walk positions/s", ours, rates.rollout_rate(model, num_walks), "ours at temperature 1 alone")
+
+
+def all_processors() -> Iterator[Case]:
+  """Rollouts with all logits processors at once, against plain decoding."""
+  for width, num_layers, num_heads, _ in SHAPES[:2]:
+    for num_walks in (64, 1024):
+      make = functools.partial(_all_processors_pair, width, num_layers, num_heads, num_walks)
+      yield Case(f"all processors, width {width}, {num_walks} walks", make)
+
+
 def _against_plain_python() -> Measurement:
   rng = random.Random(0)
   peer = functools.partial(rates.per_second, lambda: numpy_sampler.sample_plainly(TASK, rng), 1)
@@ -170,7 +191,7 @@ def roofline() -> Iterator[Case]:
   return _of_shapes("roofline", _against_products)
 
 
-SUITES = (train_same_shapes, train_at_best, rollouts, sampler, roofline)
+SUITES = (train_same_shapes, train_at_best, rollouts, all_processors, sampler, roofline)
 
 
 def table(records: list[Record]) -> str:

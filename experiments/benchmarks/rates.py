@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.peers import numpy_sampler
-from loopjax.generation.settings import at_temperatures
+from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models.products import cpu_multiplies_bfloat16
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
@@ -70,8 +70,15 @@ def mean_walk_length(task: StarGraph, num_walks: int = 20_000) -> float:
   return float((targets != numpy_sampler.IGNORED).sum() / num_walks)
 
 
-def rollout_rate(model: Transformer, num_walks: int) -> Rate:
-  """Walk positions per second of rollouts to the cut, one on each of `num_walks` graphs, over all devices."""
+def rollout_rate(model: Transformer, num_walks: int, generation: Generation | None = None) -> Rate:
+  """Walk positions per second of rollouts to the cut, one on each of `num_walks` graphs, over all devices.
+
+  Args:
+    model: the student's architecture.
+    num_walks: walks, a multiple of the number of devices.
+    generation: one column; temperature 1 alone if None.
+  """
+  generation = generation or at_temperatures([1.0])
   mesh = devices.device_mesh()
   num_devices = mesh.shape[devices.SEED]
   state = students.initial_states([TASK], model, Training(), [0] * num_devices, mesh)
@@ -82,7 +89,6 @@ def rollout_rate(model: Transformer, num_walks: int) -> Rate:
     params, probabilities, key = row
     problem_key, walk_key = jax.random.split(key)
     problems = sample_problems(TASK, problem_key, num_walks // num_devices, 1)
-    generation = at_temperatures([1.0])
     asked = Asked(TASK, of_student, params, probabilities, problems, generation.processors, generation.traced())
     return rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=TASK.max_steps - 1).tokens
 

@@ -9,13 +9,14 @@ Shapes: G prompts, R columns, V vocabulary, W tokens of a continuation with its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from loopjax.generation.processors import Context, Processor, Prompt
+from loopjax.generation.draws import draw
+from loopjax.generation.processors import Context, Processor, Prompt, Sizes
 
 NO_TOKEN = -1  # after the end; also where the processors have banned every token
 
@@ -27,10 +28,13 @@ class Decoder(NamedTuple):
     prefill: () -> the state after the prompts, which `step` takes on.
     step: (state, tokens [G, R], index) -> (logits [G, R, V], state). It reads the tokens number `index` of the
       continuations, and is asked about the next.
+    extras: the state after a step -> what processors may read beside the logits, by name, such as another model's
+      logits; nothing for most.
   """
 
   prefill: Callable[[], Any]
   step: Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
+  extras: Callable[[Any], Mapping[str, jax.Array]] = lambda state: {}
 
 
 class Rules(NamedTuple):
@@ -87,7 +91,7 @@ def begin(
     vocabulary: V.
     length: W.
   """
-  shape = first.shape
+  shape, sizes = first.shape, Sizes(first.shape[0], first.shape[1], vocabulary, length)
   one = jax.eval_shape(rules.observe, jax.ShapeDtypeStruct((*shape, vocabulary), jnp.float32))
   return Continuations(
     tokens=jnp.full((*shape, length), NO_TOKEN).at[..., 0].set(first),
@@ -96,16 +100,9 @@ def begin(
     stuck=jnp.zeros(shape, bool),
     step=jnp.int32(0),
     model=decoder.prefill(),
-    processors=tuple(processor.init(prompt, shape, length) for processor in rules.processors),
+    processors=tuple(processor.init(prompt, sizes) for processor in rules.processors),
     keys=keys,
   )
-
-
-def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
-  """Tokens [G, R] drawn from softmax(logits [G, R, V]) with keys [R], by the Gumbel-max trick."""
-  num_prompts, _, vocabulary = logits.shape
-  noise = jax.vmap(lambda key: jax.random.gumbel(key, (num_prompts, vocabulary)), out_axes=1)(keys)
-  return jnp.argmax(logits + noise, axis=-1)
 
 
 def _process(rules: Rules, states: tuple[Any, ...], logits: jax.Array, context: Context) -> tuple[Any, jax.Array]:
@@ -117,12 +114,20 @@ def _process(rules: Rules, states: tuple[Any, ...], logits: jax.Array, context: 
   return tuple(following), logits
 
 
+def newest_first(tokens: jax.Array, step: jax.Array) -> jax.Array:
+  """Tokens [..., W] up to number `step`, which comes first, then the one before it; `NO_TOKEN` where there is none."""
+  length = tokens.shape[-1]
+  backwards = jnp.concatenate([tokens[..., ::-1], jnp.full_like(tokens, NO_TOKEN)], axis=-1)
+  return jax.lax.dynamic_slice_in_dim(backwards, length - 1 - step, length, axis=-1)
+
+
 def _take_step(decoder: Decoder, rules: Rules, before: Continuations) -> Continuations:
   """One token more; past the cut nothing is written."""
   read = before.tokens[..., before.step]
   plain, model = decoder.step(before.model, jnp.maximum(read, 0), before.step)
   keys = jax.vmap(lambda key: jax.random.fold_in(key, before.step))(before.keys)
-  states, logits = _process(rules, before.processors, plain, Context(read, before.step, keys))
+  context = Context(read, before.step, keys, newest_first(before.tokens, before.step), decoder.extras(model))
+  states, logits = _process(rules, before.processors, plain, context)
   stuck = ~jnp.any(jnp.isfinite(logits), axis=-1)  # the argmax of nothing would silently be token 0
   tokens = jnp.where(stuck | before.ended, NO_TOKEN, draw(keys, logits))
   here = before.step + 1

@@ -6,7 +6,7 @@ Shapes: R columns.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -93,3 +93,19 @@ def at_temperatures(temperatures: Sequence[float], *others: Processor) -> Genera
   """A column for each temperature; `others` act before it, at their neutral strengths, or without one."""
   before = tuple(other.neutral or 0.0 for other in others)
   return Generation((*others, Temperature()), tuple((*before, float(temperature)) for temperature in temperatures))
+
+
+def by_name(processors: Sequence[Processor], columns: Sequence[Mapping[str, float]]) -> Generation:
+  """A generation whose columns give strengths by the processors' names; the others stay neutral.
+
+  Example: `by_name((Dry(), TopP(), Temperature()), [{"temperature": 0.0}, {"temperature": 0.0, "dry": 0.8}])`.
+
+  Raises:
+    ValueError: a column names a processor that is not among these, or has a strength that it does not allow.
+  """
+  names = [processor.name for processor in processors]
+  for column in columns:
+    for name, strength in column.items():
+      require(name in names, name, strength, f"the strength of a processor of this generation, one of {names}")
+  neutral = {processor.name: processor.neutral or 0.0 for processor in processors}
+  return Generation(tuple(processors), tuple(tuple({**neutral, **column}.values()) for column in columns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,7 +103,7 @@ def temperature_grid(
   for name, other in {"theory": theory, "published": published}.items():
     check_conditions(name, other, "condition", frame)
   counts = seed_counts(frame, "condition", measures)
-  figure = new_figure((WIDTHS[-1], 1.4 * len(measures)))
+  figure = new_figure((WIDTHS[min(len(columns), len(WIDTHS)) - 1], 1.4 * len(measures)))
   grid = figure.subplots(len(measures), len(columns), sharex=True, sharey="row", squeeze=False)
   styles: dict[str, Any] = {}
   for place, (title, conditions) in enumerate(columns.items()):
@@ -110,7 +111,7 @@ def temperature_grid(
     for row, (axes, measure) in enumerate(zip(grid[:, place], measures, strict=True)):
       styles |= _draw_panel(axes, measure, [frame, theory, published], "condition", colours)
       label = LABELS.get(measure) or Label(measure.replace("_", " "), measure)
-      unit = "" if place else f"{label.title}\n{label.unit}"
+      unit = "" if place else f"{textwrap.fill(label.title, 20)}\n{label.unit}"  # a panel is 20 letters high
       is_last = row == len(measures) - 1
       dress(axes, label._replace(title="", unit=unit), measure, "temperature" if is_last else "")
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in colours.values()]

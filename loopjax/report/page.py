@@ -14,7 +14,8 @@ from typing import Any
 
 from loopjax import results
 from loopjax.claims import NOT_RUN
-from loopjax.report import figures, folder, sentences, traces, verdicts
+from loopjax.plotting import inline
+from loopjax.report import folder, sentences, traces, verdicts
 from loopjax.report.folder import Folder
 from loopjax.runtime import devices, files
 
@@ -73,7 +74,7 @@ def render(
   sections = _sections(content, descriptions, problems)  # first: it may add to the problems
   return string.Template((_HERE / "template.html").read_text(encoding="utf-8")).substitute(
     name=escape(name),
-    style=(_HERE / "style.css").read_text(encoding="utf-8"),
+    style=(_HERE / "style.css").read_text(encoding="utf-8") + inline.STYLE,
     script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
     facts=_facts(content),
     problems=_problems(problems),
@@ -151,13 +152,10 @@ def _section(name: str, content: Folder, descriptions: Mapping[str, str], proble
 def _figure(name: str, content: Folder) -> str:
   label = name.replace("_", " ")
   try:
-    svg = figures.inline(content.figures[name], name, f"Figure: {label}")
+    drawing = inline.inline(content.figures[name], name, f"Figure: {label}")
   except ValueError as error:
     raise ValueError(f"figures/{name}.svg: {error}") from error
-  scroller = (
-    f'<div class="scroller" tabindex="0" role="region" aria-label="Figure {escape(label)}, scrolls">{svg}</div>'
-  )
-  return f"<figure>{scroller}<figcaption>{escape(label)}</figcaption></figure>"
+  return f"<figure>{drawing}<figcaption>{escape(label)}</figcaption></figure>"
 
 
 def _run(run: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from loopjax.runtime import compilation_cache, devices
 
 _DRIVE = Path("/content/drive")  # where Colab's own notebooks mount Google Drive
 
+_SMALL = "LOOPJAX_SMALL is set: the cells run at their small size."
 _NO_ACCELERATOR = (
   "NO ACCELERATOR: jax runs on the CPU, with a device per core. The sizes set below are meant for a GPU or TPU and may "
   "take an hour or more here. In Colab choose one by Runtime > Change runtime type; elsewhere README.md says what to "
@@ -20,15 +22,17 @@ _NO_ACCELERATOR = (
 
 
 def begin() -> None:
-  """Makes a device of every core, keeps compiled programs, and prints the devices, and a warning if they are the CPU's.
+  """Makes a device of every core, keeps compiled programs, and prints the devices and the size at which cells run.
 
-  Call before the first use of jax; once more does no harm.
+  At full size it warns where the devices are the CPU's. Call before the first use of jax; once more does no harm.
   """
   devices.use_all_cores()
   compilation_cache.enable()
   found = jax.devices()
   print(f"Python {platform.python_version()}, jax {jax.__version__}, {len(found)} x {found[0].device_kind}")
-  if found[0].platform == "cpu":
+  if "LOOPJAX_SMALL" in os.environ:
+    print(_SMALL)
+  elif found[0].platform == "cpu":
     print(_NO_ACCELERATOR)
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from loopjax.generation import generate
 from loopjax.generation.generate import Continuations, Decoder, Rules
-from loopjax.generation.processors import Context, Processor, Prompt
+from loopjax.generation.processors import Context, Processor, Prompt, Sizes
 from loopjax.generation.settings import Columns
 from loopjax.star_graph import encoding, student_functions, teacher
 from loopjax.star_graph.graph import START, StarGraph, sample_goal, sample_graph
@@ -164,8 +164,8 @@ class LegalMoves:
   def check(self, strength: float) -> None:
     del strength
 
-  def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> tuple[jax.Array, Problems]:
-    del shape, length
+  def init(self, prompt: Prompt, sizes: Sizes) -> tuple[jax.Array, Problems]:
+    del sizes
     probabilities, problems = prompt.task
     nodes = jnp.arange(self.task.num_nodes)
     return teacher.is_valid_move(self.task, probabilities, nodes[:, None], nodes[None]), problems

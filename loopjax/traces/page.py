@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import string
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from loopjax.loops.describe import CLASSES
+from loopjax.plotting import inline
 from loopjax.runtime import files
 from loopjax.traces import scan, summary, table
 from loopjax.traces.columns import Columns, Row
@@ -62,7 +62,7 @@ def write(output_dir: Path, columns: Columns, found: dict[str, Any], figures: di
 def _template(output_dir: Path, found: dict[str, Any], figures: dict[str, str]) -> str:
   rows = found["table"]
   return string.Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
-    style=(_HERE / "page.css").read_text(encoding="utf-8"),
+    style=(_HERE / "page.css").read_text(encoding="utf-8") + inline.STYLE,
     script=(_HERE / "page.js").read_text(encoding="utf-8"),
     facts=_facts(found),
     shares=_shares(rows),
@@ -127,13 +127,8 @@ def _table(titles: Sequence[str], lines: Sequence[str]) -> str:
 
 
 def _figure(output_dir: Path, name: str, caption: str) -> str:
-  """An SVG file as an element: what this package drew, without its XML head, its ids made its own."""
   text = (output_dir / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-  text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-  text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-  text = text.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-  scroller = f'<div class="scroller" tabindex="0" role="region" aria-label="Figure, scrolls">{text}</div>'
-  return f"<figure>{scroller}<figcaption>{escape(caption)}</figcaption></figure>"
+  return f"<figure>{inline.inline(text, name, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _problems(problems: dict[str, Any]) -> str:

@@ -632,8 +632,8 @@ class Recorder:
   def check(self, strength):
     pass
 
-  def init(self, prompt, shape, length):
-    return jnp.zeros((length - 1, *shape, self.task.vocabulary_size))
+  def init(self, prompt, sizes):
+    return jnp.zeros((sizes.length - 1, *sizes.rows, self.task.vocabulary_size))
 
   def apply(self, strength, state, logits, context):
     return state.at[context.step].set(logits), logits

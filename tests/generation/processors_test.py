@@ -1,167 +1,160 @@
-"""Logits processors against brute force in plain Python, over sequences of steps; and what users reported elsewhere."""
+"""Processors against brute force in plain Python at every step of random texts; random ones against their laws."""
 
 from __future__ import annotations
 
-import hypothesis
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
-from hypothesis import strategies as st
 
-from loopjax.generation import generate
-from loopjax.generation.generate import Decoder, Rules
-from loopjax.generation.processors import PROCESSORS, Context, Prompt
+from loopjax.generation.processors.dry import Dry
+from loopjax.generation.processors.early_stop import EarlyStop
+from loopjax.generation.processors.loop_temperature import LoopTemperature
+from loopjax.generation.processors.lz_penalty import LzPenalty
 from loopjax.generation.processors.no_repeat_ngram import NoRepeatNgram
+from loopjax.generation.processors.repetition_aware import RepetitionAware
 from loopjax.generation.processors.repetition_penalty import RepetitionPenalty
 from loopjax.generation.processors.temperature import Temperature
-from loopjax.generation.settings import Generation
+from loopjax.generation.processors.xtc import Xtc
+from loopjax.loops import cycles
+from tests.generation import brute_force
+from tests.generation.along import Case, processed
 
-VOCABULARY, LENGTH = 4, 12
-PROMPT = Prompt(jnp.array([[3, 3], [0, 2]]))
-ALL = (Temperature(), RepetitionPenalty(VOCABULARY), NoRepeatNgram(largest=4))
-
-
-def processed(processor, strength, tokens: np.ndarray, logits: np.ndarray) -> np.ndarray:
-  """The logits [W, G, R, V] of every step after the processor, along tokens [G, R, W]."""
-
-  def step(state, read):
-    here, own, index = read
-    return processor.apply(jnp.asarray(strength, jnp.float32), state, own, Context(here, index, None))
-
-  state = processor.init(PROMPT, tokens.shape[:2], LENGTH)
-  given = jnp.moveaxis(jnp.asarray(tokens), -1, 0), jnp.asarray(logits), jnp.arange(tokens.shape[-1])
-  return np.asarray(jax.jit(lambda s: jax.lax.scan(step, s, given)[1])(state))
+VOCABULARY, LENGTH, ROWS = 6, 40, 50
 
 
-def penalised(history: list[int], logits: list[float], penalty: float) -> list[float]:
-  return [(l / penalty if l >= 0 else l * penalty) if v in history else l for v, l in enumerate(logits)]
+def texts(seed: int, *, tokens: int = 3, rows: int = ROWS) -> Case:
+  """Texts of few tokens, most of which go into a loop of a period up to 8 and leave it again; random logits."""
+  rng = np.random.default_rng(seed)
+  drawn = rng.integers(tokens, size=(1, rows, LENGTH))
+  for row in drawn[0]:
+    start, end, period = rng.integers(20), rng.integers(20, LENGTH + 10), rng.integers(1, 9)
+    row[start:end] = np.resize(row[start : start + period], len(row[start:end]))
+  logits = rng.normal(size=(LENGTH, 1, rows, VOCABULARY)).astype(np.float32)
+  prompt = rng.integers(tokens, size=(1, 7))
+  return Case(drawn, logits, prompt, {}, jax.random.split(jax.random.key(seed), rows))
 
 
-def banned(history: list[int], n: int) -> set[int]:
-  """The tokens that would complete an n-gram of the history."""
-  if n < 1 or len(history) < n:
-    return set()
-  had = [tuple(history[i : i + n]) for i in range(len(history) - n + 1)]
-  return {v for v in range(VOCABULARY) if (*history[len(history) - n + 1 :], v) in had}
+def steps(given: Case):
+  """Every step and row, and what was read by then."""
+  for step, r in np.ndindex(*given.logits.shape[::2]):
+    yield step, r, given.tokens[0, r, : step + 1].tolist()
 
 
-@st.composite
-def cases(draw):
-  tokens = draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=4 * LENGTH, max_size=4 * LENGTH))
-  seed = draw(st.integers(0, 99))
-  logits = np.random.default_rng(seed).normal(size=(LENGTH, 2, 2, VOCABULARY)).astype(np.float32)
-  return np.array(tokens).reshape(2, 2, LENGTH), logits
+def banned(logits: np.ndarray) -> set[int]:
+  return set(np.flatnonzero(np.isneginf(logits)).tolist())
 
 
 class BruteForceTest(parameterized.TestCase):
-  @hypothesis.settings(deadline=None, max_examples=30)
-  @hypothesis.given(case=cases(), penalties=st.tuples(st.floats(0.5, 3), st.floats(0.5, 3)))
-  def test_repetition_penalty(self, case, penalties):
-    tokens, logits = case
-    for prompt_counts in (False, True):
-      found = processed(RepetitionPenalty(VOCABULARY, prompt_counts), penalties, tokens, logits)
-      for step, g, r in np.ndindex(LENGTH, 2, 2):
-        seen = tokens[g, r, : step + 1].tolist() + (PROMPT.tokens[g].tolist() if prompt_counts else [])
-        expected = penalised(seen, logits[step, g, r].tolist(), penalties[r])
-        np.testing.assert_allclose(found[step, g, r], expected, rtol=1e-5)
+  @parameterized.parameters(False, True)
+  def test_repetition_penalty(self, prompt_counts):
+    given, penalties = texts(0, tokens=VOCABULARY), np.linspace(0.5, 3, ROWS)
+    found = processed(RepetitionPenalty(prompt_counts), penalties, given)
+    for step, r, history in steps(given):
+      seen, own = set(history + given.prompt[0].tolist() * prompt_counts), given.logits[step, 0, r]
+      expected = [(l / penalties[r] if l >= 0 else l * penalties[r]) if v in seen else l for v, l in enumerate(own)]
+      np.testing.assert_allclose(found[step, 0, r], expected, rtol=1e-5)
 
-  @hypothesis.settings(deadline=None, max_examples=30)
-  @hypothesis.given(case=cases(), lengths=st.tuples(st.integers(0, 4), st.integers(0, 4)))
-  def test_no_repeat_ngram(self, case, lengths):
-    tokens, logits = case
-    found = processed(NoRepeatNgram(largest=4), lengths, tokens, logits)
-    for step, g, r in np.ndindex(LENGTH, 2, 2):
-      expected = banned(tokens[g, r, : step + 1].tolist(), lengths[r])
-      self.assertEqual(set(np.flatnonzero(np.isneginf(found[step, g, r]))), expected)
-      kept = np.isfinite(found[step, g, r])
-      np.testing.assert_array_equal(found[step, g, r][kept], logits[step, g, r][kept])
+  @parameterized.parameters(False, True)
+  def test_no_repeat_ngram(self, prompt_counts):
+    given, lengths = texts(1), np.arange(ROWS) % 6
+    found = processed(NoRepeatNgram(prompt_counts), lengths, given)
+    for step, r, history in steps(given):
+      text = given.prompt[0].tolist() * prompt_counts + history
+      self.assertEqual(banned(found[step, 0, r]), brute_force.ngram_banned(text, lengths[r], VOCABULARY))
+
+  @parameterized.parameters(False, True)
+  def test_dry(self, prompt_counts):
+    given = texts(2)
+    found = given.logits - processed(Dry(prompt_counts=prompt_counts), np.ones(ROWS), given)
+    for step, r, history in steps(given):
+      text = given.prompt[0].tolist() * prompt_counts + history
+      expected = brute_force.dry_penalties(text, VOCABULARY, 1.75, 2)
+      np.testing.assert_allclose(found[step, 0, r], expected, rtol=1e-4, atol=1e-5)
+
+  @parameterized.parameters((512, 32), (512, 3), (9, 2), (17, 32))
+  def test_lz_penalty(self, window, buffer):
+    given = texts(3)
+    found = given.logits - processed(LzPenalty(window, buffer), np.ones(ROWS), given)
+    for step, r, history in steps(given):
+      expected = brute_force.lz_penalties(history, VOCABULARY, window, buffer)
+      np.testing.assert_allclose(found[step, 0, r], expected, atol=1e-5)
+
+  def test_lz_penalty_is_the_forks_where_that_counts_all_of_a_text(self):
+    """The fork leaves out the first `buffer` tokens: so many that never come again stand before the text."""
+    given, never = texts(4), VOCABULARY - 1
+    found = given.logits - processed(LzPenalty(512, 5), np.ones(ROWS), given)
+    for step, r, history in steps(given):
+      expected = brute_force.lz_penalties([never] * 5 + history, VOCABULARY, 512, 5, as_fork=True)
+      np.testing.assert_allclose(found[step, 0, r], expected, atol=1e-5)
+
+  def test_early_stop(self):
+    given, counts = texts(5), np.array([0, 2, 3, 4, 5])[np.arange(ROWS) % 5]
+    found = processed(EarlyStop(longest=6, shortest=2), counts, given)
+    stopped = np.isneginf(found).all(axis=-1)[:, 0]
+    np.testing.assert_array_equal(found[~stopped[:, None]], given.logits[~stopped[:, None]])
+    for step, r, history in steps(given):
+      self.assertEqual(stopped[step, r], counts[r] >= 2 and brute_force.repeats(history, 2, 6, counts[r]))
+    self.assertBetween(stopped.mean(), 0.1, 0.9)
+
+  def test_loop_temperature_is_on_while_and_after_the_text_is_in_a_locked_cycle(self):
+    given, strengths = texts(6), np.where(np.arange(ROWS) % 5, 2.0, 0.0)
+    processor = LoopTemperature(window=15, min_length=7, steps=3, half_life=2, coldest=0.6)  # 2, 1.41, 1, 0.71, 0.5
+    is_hot = np.isneginf(processed(processor, strengths, given)).any(axis=-1)[:, 0]
+    since = dict.fromkeys(range(ROWS), LENGTH)
+    for step, r, history in steps(given):
+      since[r] = 0 if any(c.is_tail for c in cycles.locked_cycles(history[-15:], min_length=7)) else since[r] + 1
+      self.assertEqual(is_hot[step, r], strengths[r] > 0 and since[r] < 3 + 3)
+    self.assertBetween(is_hot.mean(), 0.1, 0.9)
 
   def test_temperature(self):
-    logits = np.random.default_rng(0).normal(size=(1, 2, 2, VOCABULARY)).astype(np.float32)
-    logits[0, 0, 0, :2] = 5.0  # a tie: the smaller token's
-    found = processed(Temperature(), (0.0, 0.5), np.zeros((2, 2, 1), int), logits)[0]
-    np.testing.assert_allclose(found[:, 1], logits[0, :, 1] / 0.5)
-    self.assertEqual(np.isfinite(found[:, 0]).sum(axis=-1).tolist(), [1, 1])
-    np.testing.assert_array_equal(np.argmax(found[:, 0], axis=-1), np.argmax(logits[0, :, 0], axis=-1))
+    given = texts(7, rows=2)
+    given.logits[0, 0, 0, :2] = 5.0  # a tie: the smaller token's
+    found = processed(Temperature(), (0.0, 0.5), given)[:, 0]
+    np.testing.assert_allclose(found[:, 1], given.logits[:, 0, 1] / 0.5)
+    np.testing.assert_array_equal(np.isfinite(found[:, 0]).sum(axis=-1), 1)
+    np.testing.assert_array_equal(np.argmax(found[:, 0], axis=-1), np.argmax(given.logits[:, 0, 0], axis=-1))
 
 
-class PropertiesTest(parameterized.TestCase):
-  @parameterized.parameters(*ALL)
-  def test_the_neutral_strength_changes_nothing_and_another_does(self, processor):
-    tokens = np.array([[[0, 1] * 6] * 2] * 2)  # a loop: every knob must show there
-    logits = np.random.default_rng(1).normal(size=(LENGTH, 2, 2, VOCABULARY)).astype(np.float32)
-    neutral, other = (processed(processor, (strength,) * 2, tokens, logits) for strength in (processor.neutral, 2.0))
-    np.testing.assert_array_equal(neutral, logits)
-    self.assertFalse(np.array_equal(other, logits))
+class LawsTest(parameterized.TestCase):
+  """Random processors: how often they do what, over rows that differ in their keys alone."""
 
-  def test_a_penalty_never_raises_what_was_seen_and_counts_a_token_once(self):
-    logits = np.random.default_rng(2).normal(size=(LENGTH, 2, 2, VOCABULARY)).astype(np.float32)
-    once = np.full((2, 2, LENGTH), 1)
-    once[..., 1:] = 2
-    found = processed(RepetitionPenalty(VOCABULARY), (1.5, 1.5), once, logits)
-    self.assertTrue(np.all(found <= logits))
-    expected = np.where(logits > 0, logits / 1.5, logits * 1.5)
-    np.testing.assert_allclose(found[5:, ..., 1], expected[5:, ..., 1], rtol=1e-6)
+  ROWS = 4000
+  LOGITS = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05]))
 
-  def test_of_log_probabilities_an_offset_does_not_matter(self):
-    tokens = np.zeros((2, 2, LENGTH), int)
-    logits = np.random.default_rng(3).normal(size=(LENGTH, 2, 2, VOCABULARY)).astype(np.float32)
-    for of_log_probabilities in (False, True):
-      processor = RepetitionPenalty(VOCABULARY, of_log_probabilities=of_log_probabilities)
-      plain, shifted = (jax.nn.softmax(processed(processor, (1.5,) * 2, tokens, logits + c)) for c in (0.0, 5.0))
-      self.assertEqual(np.allclose(plain, shifted, atol=1e-5), of_log_probabilities)
+  def shares(self, processor, strength: float, text: list[int]) -> tuple[np.ndarray, float]:
+    """How often each token was the only one left, [V], and how often nothing happened."""
+    logits = np.broadcast_to(self.LOGITS.astype(np.float32), (2 * len(text), 1, self.ROWS, 5))
+    tokens = np.broadcast_to(np.array(text * 2), (1, self.ROWS, 2 * len(text)))
+    given = Case(tokens, logits, np.zeros((1, 0), int), {}, jax.random.split(jax.random.key(0), self.ROWS))
+    found = processed(processor, (strength,) * self.ROWS, given)[len(text) - 1, 0]
+    unchanged = np.all(found == logits[0, 0], axis=-1)
+    left = np.isfinite(found[~unchanged])
+    return np.bincount(np.argmax(left, axis=-1), minlength=5) / self.ROWS, float(unchanged.mean())
 
-  def test_names(self):
-    known = {
-      processor.name: type(processor) for processor in ALL
-    }  # a new one comes here: its neutral strength is tested
-    self.assertLessEqual(known.items(), PROCESSORS.items())
-    with self.assertRaisesRegex(ValueError, "^no_repeat_ngram.largest=0 .* at least 1"):
-      NoRepeatNgram(largest=0)
-    for processors, columns, message in (
-      ((Temperature(), Temperature()), ((1.0, 1.0),), "^processors=.* each of them once"),
-      ((Temperature(),), (), "^columns=.* one or more"),
-      ((Temperature(),), ((-1.0,),), "^temperature=-1.0 .* at least 0"),
-      ((RepetitionPenalty(4),), ((float("nan"),),), "^repetition_penalty=nan .* finite"),
-      ((Temperature(),), ((1.0, 2.0),), r"^columns=\(1.0, 2.0\) .* a strength for each of \['temperature'\]"),
-    ):
-      with self.assertRaisesRegex(ValueError, message):
-        Generation(processors, columns)
+  def assert_shares(self, found, expected) -> None:
+    expected = np.asarray(expected)
+    np.testing.assert_array_less(np.abs(found - expected), 4 * np.sqrt(0.25 / self.ROWS) + 1e-9)
+    np.testing.assert_array_equal(np.asarray(found) == 0, expected == 0)
 
+  def test_repetition_aware_sampling(self):
+    """The nucleus of 0.8 is 0, 1, 2, with probabilities 0.47, 0.35, 0.18. Token 1 was read too often."""
+    text = [1, 3, 1, 4, 0, 4, 4, 1]
+    drawn, unchanged = self.shares(RepetitionAware(window=8), 3 / 8, text)
+    self.assert_shares(drawn, [0.4 / 0.85, 0, 0.15 / 0.85, 0, 0])
+    self.assert_shares([unchanged], [0.3 / 0.85])
+    drawn, unchanged = self.shares(RepetitionAware(window=8), 1.0, text)  # not so often
+    self.assert_shares([*drawn, unchanged], [0.4 / 0.85, 0.3 / 0.85, 0.15 / 0.85, 0, 0, 0])
 
-def cycling() -> Decoder:
-  """Prefers the token after the one it reads, in a cycle of three; the state counts its calls."""
+  def test_loop_temperature(self):
+    """At temperature 2 probabilities go as their square roots."""
+    drawn, unchanged = self.shares(LoopTemperature(), 2.0, [0, 1] * 3)
+    hot = np.sqrt(np.exp(self.LOGITS))
+    self.assert_shares([*drawn, unchanged], [*(hot / hot.sum()), 0])
 
-  def step(state, tokens, index):
-    return 3.0 * jax.nn.one_hot((tokens + 1) % 3, VOCABULARY), state + 1
-
-  return Decoder(lambda: jnp.int32(0), step)
-
-
-class GridTest(absltest.TestCase):
-  def test_a_grid_of_strengths_in_one_program_does_in_every_column_what_it_does_alone(self):
-    processors = (RepetitionPenalty(VOCABULARY), NoRepeatNgram(largest=4), Temperature())
-    columns = ((1.0, 0.0, 0.0), (1.0, 2.0, 0.0), (3.0, 0.0, 1.0), (1.0, 3.0, 1.0))
-
-    def walk(generation: Generation) -> np.ndarray:
-      columns = generation.traced()
-      rules = Rules(generation.processors, columns.strengths, jnp.full((2, generation.num_columns), -1))
-      first = jnp.zeros((2, generation.num_columns), jnp.int32)
-
-      @jax.jit
-      def run(key):
-        begun = generate.begin(cycling(), rules, PROMPT, first, columns.keys(key), vocabulary=VOCABULARY, length=LENGTH)
-        return generate.advance(cycling(), rules, begun, num_steps=LENGTH - 1)
-
-      return np.asarray(run(jax.random.key(0)).tokens)
-
-    together = walk(Generation(processors, columns))
-    self.assertEqual(together[0, 0].tolist(), [0, 1, 2] * 4)
-    self.assertEqual(together[0, 1, :4].tolist(), [0, 1, 2, 0])
-    self.assertNotEqual(together[0, 1, 4], 1)  # 0, 1 was there
-    for place, column in enumerate(columns):
-      np.testing.assert_array_equal(walk(Generation(processors, (column,)))[:, 0], together[:, place])
+  def test_xtc(self):
+    """0.15 is the least of the likely tokens: 0 and 1 are dropped, in three of ten rows."""
+    drawn, unchanged = self.shares(Xtc(threshold=0.12), 0.3, [0])
+    self.assert_shares([*drawn, unchanged], [0, 0, 0.3, 0, 0, 0.7])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from loopjax import claim_measures, claims, plotting, report
 from loopjax.models.transformer import Transformer
-from loopjax.report import figures, page, traces, verdicts
+from loopjax.plotting import inline
+from loopjax.report import page, traces, verdicts
 from loopjax.runtime import devices, files, provenance
 from loopjax.star_graph import students
 from loopjax.star_graph.graph import StarGraph
@@ -80,7 +81,8 @@ def make_folder(folder: pathlib.Path) -> None:
   """A small results folder, by the project's own writers."""
   claims.write_csv(claims_frame(), folder / "claims.csv")
   figure = Figure()
-  figure.subplots().plot([0, 1], [0, 1], label="student")
+  for axes in figure.subplots(1, 2):
+    axes.plot([0, 1], [0, 1], label="student")
   plotting.save(figure, folder / "figures" / "first_loss")
   record = {"config": {"task": {"num_chains": 3}}, "provenance": provenance.provenance(), "wall_seconds": 90.0}
   files.write_json(record, folder / "results" / "first.json")
@@ -158,6 +160,13 @@ class ReportTest(parameterized.TestCase):
         self.assertRegex(value, "^(#|data:,$)", f"{tag} {key}")
     self.assertEmpty(re.findall(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", self.text))
     self.assertIn("default-src 'none'", self.text)
+
+  def test_figures_are_in_pieces_on_a_narrow_screen_and_never_scroll(self):
+    figure = re.search("<figure>.*?</figure>", self.text, re.DOTALL)[0]
+    self.assertIn('class="drawing in-pieces"', figure)
+    self.assertLen(re.findall('<use href="#first_loss-piece_[0-9]"', figure), 2)
+    self.assertNotRegex(figure, "scroller|min-width|tabindex")
+    self.assertIn(inline.STYLE, self.text)
 
   def test_text_from_the_folder_is_text(self):
     scripts = parsed(self.text).texts["script"]
@@ -270,6 +279,7 @@ class ReportTest(parameterized.TestCase):
       view.on("pageerror", lambda error: said.append(str(error)))
       view.on("request", lambda request: requests.append(request.url))
       view.goto(f"file://{self.folder}/report.html")
+      view.locator("#step").press("Home")
       before = view.inner_text("#now")
       view.locator("#step").press("End")
       self.assertNotEqual(view.inner_text("#now"), before)
@@ -279,6 +289,11 @@ class ReportTest(parameterized.TestCase):
       view.select_option("#temperature", "2")
       self.assertEqual(view.locator("#strip span").count(), int(view.get_attribute("#step", "max")) + 1)
       self.assertLessEqual(view.evaluate("document.documentElement.scrollWidth"), 390)
+      shown = "[...document.querySelectorAll('.pieces > svg')].map(one => one.getBoundingClientRect())"
+      for box in view.evaluate(f"{shown}.map(({{left, right, height}}) => ({{left, right, height}}))"):
+        self.assertGreater(box["left"], 0)
+        self.assertLess(box["right"], 390)
+        self.assertGreater(box["height"], 50)
       self.assertEqual(said, [])
       self.assertLen(requests, 1)
 
@@ -286,10 +301,11 @@ class ReportTest(parameterized.TestCase):
 class PartsTest(parameterized.TestCase):
   def test_figures_keep_their_shapes_and_lose_what_runs_or_fetches(self):
     text = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 10">
-      <script>alert(1)</script><image href="http://x/y.png"/><foreignObject/><style>*{fill:url(http://x)}</style>
+      <script>alert(1)</script><image href="http://x/y.png"/><image href="#a" xlink:href="http://x"/>
+      <foreignObject/><style>*{fill:url(http://x)}</style>
       <a href="http://x"><path d="M0 0"/></a><defs><clipPath id="c"><path id="p" d="M0 0H1"/></clipPath></defs>
       <g clip-path="url(#c)" onclick="alert(1)"><use xlink:href="#p" style="fill: url('http://x')"/>text</g></svg>"""
-    clean = figures.inline(text, "name", 'A "label"')
+    clean = inline.inline(text, "name", 'A "label"')
     for gone in ("alert", "http", "script", "image", "foreign", "<style", "<a"):
       self.assertNotIn(gone, clean)
     for kept in ('id="name-c"', 'url(#name-c)"', 'href="#name-p"', "text", 'viewBox="0 0 10 10"', "&quot;label&quot;"):
@@ -298,7 +314,7 @@ class PartsTest(parameterized.TestCase):
   @parameterized.parameters("", "<svg", "<p>text</p>", "<svg xmlns='http://www.w3.org/2000/svg'/>")
   def test_what_is_no_figure_is_refused(self, text):
     with self.assertRaises(ValueError):
-      figures.inline(text, "name", "label")
+      inline.inline(text, "name", "label")
 
   @parameterized.parameters((math.nan, "–"), (-math.inf, "−∞"), (0.12345, "0.123"), (-2.0, "−2"), (31.0, "31"))
   def test_numbers(self, value, expected):

@@ -283,7 +283,7 @@ class Counted:
   def check(self, strength):
     pass
 
-  def init(self, prompt, shape, length):
+  def init(self, prompt, sizes):
     return jnp.int32(0)
 
   def apply(self, strength, state, logits, context):

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from absl.testing import absltest, parameterized
 
-from experiments import registry, temporal_errors
+from experiments import experiment, registry, temporal_errors
 from experiments import sweep as binary
 from loopjax import results, sweep
 from loopjax.runtime import config as configs
@@ -250,6 +250,33 @@ class RunTest(FolderTest):
     self.assertEqual(lines[0], "unit 1 of 4, scale=1.0, seeds 0-1: done; about 5 min left")
     self.assertEqual(lines[1], "unit 2 of 4, scale=1.0, seeds 2-3: failed: ValueError: no; about 3 min left")
     self.assertRegex(lines[-1], "about 0 s left$")
+
+
+class RunHereTest(FolderTest):
+  """The call that notebooks make."""
+
+  def run_here(self, num_seeds=4, **settings):
+    measure = lambda config, trainer: {"toy": draw(config, trainer.folder)}
+    toy = experiment.Experiment("toy", "", {"quick": Toy()}, measure, lambda *args: "")
+    return binary.run_here(toy, Toy(**settings), GRID, self.folder, num_seeds=num_seeds, seeds_per_unit=2)
+
+  def test_runs_all_units_once(self):
+    with mock.patch("sys.stderr") as stderr:
+      self.assertEqual(self.run_here(), [])
+      self.assertEqual(self.run_here(), [])
+    self.assertLen([call for call in stderr.write.call_args_list if "unit " in call.args[0]], 4)
+    frame = sweep.merge(self.folder, self.folder / "all.parquet")
+    self.assertEqual(sorted(frame.groupby(["scale", "seed"]).size().index), [(a, b) for a in (1, 2) for b in range(4)])
+
+  def test_units_that_fail_are_given(self):
+    with mock.patch.object(binary, "compute", side_effect=ValueError("no")):
+      outcomes = self.run_here()
+    self.assertEqual([(outcome.state, outcome.error) for outcome in outcomes], [(State.FAILED, "ValueError: no")] * 4)
+
+  def test_a_folder_of_another_sweep_is_refused(self):
+    self.run_here()
+    with self.assertRaisesRegex(ValueError, "holds another run"):
+      self.run_here(temperatures=(0.5,))
 
 
 class LoadTest(FolderTest):

@@ -1,7 +1,10 @@
 """Repetition penalty (CTRL, arXiv 1909.05858): tokens that were seen become less likely, once, however often seen.
 
-A logit l of a seen token becomes l / t where it is at least 0, else l t. That depends on an offset of all logits, which
-a softmax does not. `of_log_probabilities` applies it to log-probabilities, which have no such freedom.
+`repetition_penalty` is the published rule: a logit l of a seen token becomes l / t where it is at least 0, else l t.
+`probability_penalty` applies the same rule to log-probabilities: log p becomes t log p.
+
+Traps: the first depends on an offset of all logits, which changes no probability: +5 on all logits can change the
+argmax. Every trained network has such an offset, and it means nothing. The second has no such freedom. Report both.
 
 Shapes: as in `processors`.
 """
@@ -14,47 +17,66 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from loopjax.generation.processors import Context, Prompt, per_column, register
-from loopjax.runtime.config import require
+from loopjax.generation import counts, laws
+from loopjax.generation.processors import Context, Prompt, Sizes, per_column, register
+from loopjax.runtime.config import check_fields, require
 
 LEAST = 1e-3
 
 
-@register
 @dataclasses.dataclass(frozen=True)
-class RepetitionPenalty:
+class _Penalty:
   """Strength: t, at least 0.001; 1 changes nothing, more makes what was seen less likely. The first token counts.
 
   Attributes:
-    vocabulary: V; in the star graph `task.vocabulary_size`.
     prompt_counts: whether the tokens of the prompt count as seen, as in Hugging Face transformers.
-    of_log_probabilities: whether log-probabilities are penalised in place of logits.
+    window: how many of the last tokens count; 0 for all, and the prompt then never leaves.
   """
 
-  vocabulary: int
   prompt_counts: bool = False
-  of_log_probabilities: bool = False
+  window: int = 0
 
-  name: ClassVar[str] = "repetition_penalty"
+  name: ClassVar[str]
   neutral: ClassVar[float | None] = 1.0
+
+  def __post_init__(self) -> None:
+    check_fields(self, self.name)
+    require(self.window >= 0, f"{self.name}.window", self.window, "at least 0")
 
   def check(self, strength: float) -> None:
     require(strength >= LEAST, self.name, strength, f"at least {LEAST:g}")
 
-  def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> jax.Array:
-    """The tokens seen, [G, R, V] bool."""
-    del length
-    seen = jnp.zeros((*shape, self.vocabulary), bool)
-    if not self.prompt_counts:
-      return seen
-    in_prompt = jnp.any(jax.nn.one_hot(prompt.tokens, self.vocabulary, dtype=bool), axis=1)
-    return seen | in_prompt[:, None]
+  def init(self, prompt: Prompt, sizes: Sizes) -> tuple[jax.Array, jax.Array]:
+    """How often each token was read, [G, R, V], and whether the prompt has it, [G, 1, V]."""
+    in_prompt = jax.nn.one_hot(prompt.tokens, sizes.vocabulary, dtype=bool) & self.prompt_counts
+    return counts.begin(sizes), jnp.any(in_prompt, axis=1, keepdims=True)
 
   def apply(
-    self, strength: jax.Array, state: jax.Array, logits: jax.Array, context: Context
-  ) -> tuple[jax.Array, jax.Array]:
-    seen = state | jax.nn.one_hot(context.tokens, self.vocabulary, dtype=bool)  # of -1, no token, it is all False
-    penalty = per_column(strength)
-    plain = jax.nn.log_softmax(logits) if self.of_log_probabilities else logits
-    penalised = jnp.where(plain < 0, plain * penalty, plain / penalty)
-    return seen, jnp.where(seen, penalised, plain)
+    self, strength: jax.Array, state: tuple[jax.Array, jax.Array], logits: jax.Array, context: Context
+  ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    read, in_prompt = state
+    read = counts.follow(read, context, self.window, first_counts=True)
+    return (read, in_prompt), jnp.where((read > 0) | in_prompt, self._penalised(per_column(strength), logits), logits)
+
+  def _penalised(self, t: jax.Array, logits: jax.Array) -> jax.Array:
+    raise NotImplementedError
+
+
+@register
+class RepetitionPenalty(_Penalty):
+  __doc__ = _Penalty.__doc__
+  name = "repetition_penalty"
+
+  def _penalised(self, t: jax.Array, logits: jax.Array) -> jax.Array:
+    return jnp.where(logits < 0, logits * t, logits / t)
+
+
+@register
+class ProbabilityPenalty(_Penalty):
+  __doc__ = _Penalty.__doc__
+  name = "probability_penalty"
+
+  def _penalised(self, t: jax.Array, logits: jax.Array) -> jax.Array:
+    """log p is (t - 1) log p larger, and so is the logit."""
+    log_probs = laws.log_probabilities(logits)
+    return logits + jnp.where(jnp.isfinite(log_probs), (t - 1.0) * log_probs, 0.0)

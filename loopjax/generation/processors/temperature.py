@@ -1,4 +1,9 @@
-"""Temperature: logits are divided by it; at 0 the argmax alone is left (of equal logits, the smallest token's)."""
+"""Temperature: logits are divided by it; at 0 the argmax alone is left (of equal logits, the smallest token's).
+
+Traps: it divides an offset of all logits too, which changes no probability.
+
+Shapes: as in `processors`.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +13,24 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from loopjax.generation.processors import Context, Prompt, per_column, register
-from loopjax.runtime.config import require
+from loopjax.generation.draws import only
+from loopjax.generation.processors import Context, Stateless, per_column, register
+from loopjax.runtime.config import COLDEST, require
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Temperature:
-  """Strength: the temperature, at least 0; 1 changes nothing."""
+class Temperature(Stateless):
+  """Strength: the temperature, 0 or at least 1e-6; 1 changes nothing."""
 
   name: ClassVar[str] = "temperature"
   neutral: ClassVar[float | None] = 1.0
 
   def check(self, strength: float) -> None:
-    require(strength >= 0, self.name, strength, "at least 0")
+    require(strength == 0 or strength >= COLDEST, self.name, strength, f"0, or at least {COLDEST:g}")
 
-  def init(self, prompt: Prompt, shape: tuple[int, ...], length: int) -> tuple[()]:
-    del prompt, shape, length
-    return ()
-
-  def apply(
-    self, strength: jax.Array, state: tuple[()], logits: jax.Array, context: Context
-  ) -> tuple[tuple[()], jax.Array]:
+  def change(self, strength: jax.Array, logits: jax.Array, context: Context) -> jax.Array:
     del context
     temperature = per_column(strength)
-    is_best = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1], dtype=bool)
-    greedy = jnp.where(is_best, logits, -jnp.inf)
-    return state, jnp.where(temperature == 0, greedy, logits / jnp.where(temperature == 0, 1.0, temperature))
+    greedy = only(jnp.argmax(logits, axis=-1), logits)
+    return jnp.where(temperature == 0, greedy, logits / jnp.where(temperature == 0, 1.0, temperature))
