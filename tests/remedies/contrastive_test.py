@@ -44,7 +44,7 @@ class PenaltyTest(parameterized.TestCase):
       for early, late in itertools.combinations(walk, 2):
         total += batch.weights[late] * max(0.0, margin - 1 + cosine(hidden[early], hidden[late]))
         weight += batch.weights[late]
-    found = jax.jit(contrastive.penalty)(batch, hidden, jnp.float32(margin))
+    found = cases.jit(contrastive.penalty)(batch, hidden, jnp.float32(margin))
     np.testing.assert_allclose(found, [total, weight], rtol=1e-4)
 
   def test_a_step_against_the_gradient_turns_states_apart_and_zero_has_a_gradient(self):
@@ -58,7 +58,7 @@ class PenaltyTest(parameterized.TestCase):
   def test_the_head_makes_the_logits_from_the_hidden_states(self):
     model = Transformer(num_layers=1, num_heads=1, width=4)
     params = random_params(model, cases.SHORT)
-    output = jax.jit(lambda x: transformer.apply(model, cases.SHORT, params, x))(random_batch(cases.SHORT, 2, 1))
+    output = cases.jit(lambda x: transformer.apply(model, cases.SHORT, params, x))(random_batch(cases.SHORT, 2, 1))
     expected = output.hidden @ params["head"]["kernel"]
     np.testing.assert_allclose(output.logits, expected, rtol=1e-5, atol=1e-5)
 

@@ -17,6 +17,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
 from tests.models.transformer_test import random_params, sample_packed
+from tests.remedies import cases
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.8, reset_prob=0.4)
 MODEL, TRAINING = Transformer(num_layers=1, num_heads=1, width=4), Training(streams_per_row=20, stream_length=20)
@@ -36,8 +37,8 @@ def samplers():
   """Rows by the objective and by maximum likelihood: one program each, for every step and every task."""
   sizes = teacher.sizes_of(TASK)
   built = Curriculum().build(sizes, MODEL, TRAINING)
-  plain = jax.jit(lambda key, state: objective.sample_row(sizes, TRAINING, key, state))
-  return jax.jit(built.sample), plain
+  plain = cases.jit(lambda key, state: objective.sample_row(sizes, TRAINING, key, state))
+  return cases.jit(built.sample), plain
 
 
 class StagesTest(parameterized.TestCase):
@@ -77,7 +78,7 @@ class StagesTest(parameterized.TestCase):
     built = Curriculum().build(teacher.sizes_of(TASK), MODEL, TRAINING)
     batch = sample_packed(TASK, 2, 1, 20)
     extra = Curriculum(16).init(KEY, TASK, TRAINING)
-    _, _, after = jax.jit(built.loss)(random_params(MODEL, TASK), batch, KEY, extra)
+    _, _, after = cases.jit(built.loss)(random_params(MODEL, TASK), batch, KEY, extra)
     self.assertEqual((int(extra.step), int(after.step)), (0, 1))
 
   def test_validation(self):

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import ditto
 from loopjax.remedies.ditto import Ditto, DittoRow
-from loopjax.star_graph import encoding
+from loopjax.star_graph import encoding, objective
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
@@ -35,7 +35,7 @@ def tearDownModule():
 
 @functools.cache
 def repeated_row() -> DittoRow:
-  row = jax.jit(lambda key: ditto.repeated_row(TASK, TRAINING, key, task_state(TASK, TRAINING)))(jax.random.key(0))
+  row = cases.jit(lambda key: ditto.repeated_row(TASK, TRAINING, key, task_state(TASK, TRAINING)))(jax.random.key(0))
   return jax.tree.map(np.asarray, row)
 
 
@@ -84,14 +84,14 @@ class LossTest(parameterized.TestCase):
     logits = jnp.log(jnp.stack([q, 1 - q], axis=-1))[None, None]
     zero = jnp.zeros((1, 1, 2), jnp.int32)
     batch = DittoRow(cases.by_hand(TASK, [0, 1, 0])._replace(targets=zero), zero, jnp.array([[[0.0, 1.0]]]))
-    found = ditto.repetition_loss(logits, batch, jnp.float32(0.5))
+    found = cases.jit(ditto.repetition_loss)(logits, batch, jnp.float32(0.5))
     np.testing.assert_allclose(found[0, 0, 1], math.log(2), rtol=1e-6)
 
   @parameterized.parameters(0.5, 1.0)
   def test_plain_python(self, decay):
     batch = jax.tree.map(lambda field: field[None], repeated_row())
     logits = cases.random_logits(TASK, batch.row)
-    found = np.asarray(ditto.repetition_loss(logits, batch, jnp.float32(decay)))
+    found = np.asarray(cases.jit(ditto.repetition_loss)(logits, batch, jnp.float32(decay)))
     for place in zip(*np.nonzero(batch.repeats), strict=True):
       now, before = place, (*place[:2], batch.earlier[place])
       q, b = (cases.softmax(logits[at])[batch.row.targets[at]] for at in (now, before))
@@ -101,7 +101,7 @@ class LossTest(parameterized.TestCase):
     batch = jax.tree.map(lambda field: field[None], repeated_row())
     logits = cases.random_logits(TASK, batch.row)
     loss = lambda x: jnp.sum(ditto.repetition_loss(x, batch, jnp.float32(0.5)) * batch.repeats)
-    pull = np.asarray(jax.jit(jax.grad(loss))(logits))
+    pull = np.asarray(cases.jit(jax.grad(loss))(logits))
     np.testing.assert_array_equal(pull[batch.repeats == 0], 0)  # also the first copy's, though others look at it
     fell = set()
     for place in zip(*np.nonzero(batch.repeats), strict=True):
@@ -117,20 +117,28 @@ class LossTest(parameterized.TestCase):
     zero = jnp.zeros((1, 1, 2), jnp.int32)
     batch = DittoRow(cases.by_hand(TASK, [0, 1, 0])._replace(targets=zero), zero, jnp.array([[[0.0, 1.0]]]))
     loss = lambda x: ditto.repetition_loss(x, batch, jnp.float32(0.0))[0, 0, 1]
-    found, pull = jax.value_and_grad(loss)(logits)
+    found, pull = cases.jit(jax.value_and_grad(loss))(logits)
     np.testing.assert_allclose(found, 40 - math.log(2), rtol=1e-6)
     np.testing.assert_allclose(pull[0, 0, 1], [1, -0.5, -0.5], rtol=1e-5)
 
 
 class ObjectiveTest(absltest.TestCase):
   def test_the_share_is_that_of_rows(self):
-    objective = Ditto().build(TASK, MODEL, TRAINING)
-    draw = jax.jit(lambda key, extra: objective.sample(key, task_state(TASK, TRAINING), extra).row.weights)
+    built = Ditto().build(TASK, MODEL, TRAINING)
+    draw = cases.jit(lambda key, extra: built.sample(key, task_state(TASK, TRAINING), extra).row.weights)
     for share, low, high in ((0.0, 0, 0), (0.25, 2, 16), (1.0, 32, 32)):
       extra = Ditto(share).init(jax.random.key(0), TASK, TRAINING)
       rows = [draw(jax.random.key(number), extra) for number in range(32)]
       repeated = sum(not np.any(weights) for weights in rows)
       self.assertBetween(repeated, low, high)
+
+  def test_without_repetitions_rows_are_those_of_maximum_likelihood(self):
+    state, key = task_state(TASK, TRAINING), jax.random.key(5)
+    draw = cases.jit(Ditto().build(TASK, MODEL, TRAINING).sample)
+    plain = cases.jit(lambda key: objective.sample_row(TASK, TRAINING, key, state))(key)
+    found = draw(key, state, Ditto(0.0).init(key, TASK, TRAINING))
+    jax.tree.map(np.testing.assert_array_equal, found.row, plain)
+    np.testing.assert_array_equal(found.repeats, 0)
 
   def test_validation(self):
     with self.assertRaisesRegex(ValueError, r"^objective\.share=1\.5 .* in \[0, 1\]$"):

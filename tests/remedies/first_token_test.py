@@ -36,7 +36,7 @@ def tearDownModule():
 
 @functools.cache
 def jitted_cycle():
-  return jax.jit(own_walks.cycle_at_end)
+  return cases.jit(own_walks.cycle_at_end)
 
 
 class CycleTest(absltest.TestCase):
@@ -82,7 +82,7 @@ class PairsTest(absltest.TestCase):
     for place in range(8):
       logits[0, place, walk[0, place + 1]] = 0.0
     logits[0, 4, :4] = np.log([0.05, 0.15, 0.5, 0.3])
-    pairs = first_token.find_pairs(walk, walk[:, 1:], logits, jnp.float32(0.25))
+    pairs = cases.jit(first_token.find_pairs)(walk, walk[:, 1:], logits, jnp.float32(0.25))
     self.assertTrue(pairs.exists[0])
     self.assertEqual(pairs.place[0], 4)
     np.testing.assert_array_equal(pairs.rejected[0], [False, False, True, False])
@@ -94,7 +94,7 @@ class PairsTest(absltest.TestCase):
     walks = np.stack([np.concatenate([rng.integers(3, size=4), np.tile(block, SIZE)])[:SIZE] for block in blocks])
     labels = np.array([2, 0, 3])
     logits = (3 * rng.normal(size=(60, SIZE - 1, 4))).astype(np.float32)
-    found = jax.jit(first_token.find_pairs)(walks, labels[walks[:, 1:]], logits, jnp.float32(0.3))
+    found = cases.jit(first_token.find_pairs)(walks, labels[walks[:, 1:]], logits, jnp.float32(0.3))
     number = 0
     for row in range(60):
       expected = plain_pair(walks[row].tolist(), labels, logits[row], 0.3)
@@ -149,7 +149,7 @@ class OwnWalksTest(absltest.TestCase):
       walks = own_walks.greedy_walks(TASK, MODEL, params, problems)
       return problems.graph.labels, walks, own_walks.read(TASK, MODEL, params, problems, walks)
 
-    labels, walks, logits = (np.asarray(part) for part in jax.jit(walk_and_read)(keys))
+    labels, walks, logits = (np.asarray(part) for part in cases.jit(walk_and_read)(keys))
     steps = 0
     for row in range(12):
       for place in range(TASK.max_steps - 1):

@@ -1,7 +1,8 @@
 """What every remedy promises: one program for a grid of strengths, nothing at strength 0, and students that come back.
 
 A group holds students without the remedy and with it, on the same data. One program trains it, so one compilation a
-remedy tests all.
+remedy tests all. It is compiled quickly, and then differs from maximum likelihood by rounding. Bit for bit is tested
+apart: losses here, rows in the tests of those remedies that change rows.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -27,13 +29,14 @@ from loopjax.remedies.loop_erased import LoopErased
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.seed_conditioning import SeededWalks
 from loopjax.remedies.unlikelihood import Unlikelihood
-from loopjax.runtime import devices
-from loopjax.star_graph import students
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import students, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig
 from loopjax.star_graph.students import Students
 from loopjax.training import runner
 from loopjax.training.step import Training
+from tests.models.transformer_test import random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")
@@ -63,10 +66,9 @@ def tearDownModule():
 
 
 def train(objectives: list[ObjectiveConfig], folder=None, task: StarGraph = TASK) -> Students:
-  tasks = [task] * len(objectives)
-  return students.train_students(
-    tasks, MODEL, TRAINING, SEEDS, devices.device_mesh(), objectives=objectives, folder=folder
-  )
+  asked = [task] * len(objectives), MODEL, TRAINING, SEEDS, devices.device_mesh()
+  with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):  # compiles quickly
+    return students.train_students(*asked, objectives=objectives, folder=folder)
 
 
 @functools.cache
@@ -90,21 +92,40 @@ def leaves(group: Students, task: int) -> list[np.ndarray]:
 
 class GroupTest(parameterized.TestCase):
   @parameterized.parameters(*PAIRS)
-  def test_nothing_without_it_something_with_it_and_it_comes_back(self, name):
+  def test_nothing_without_it_and_something_with_it_and_it_comes_back(self, name):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     with mock.patch.object(runner, "run_chunk", wraps=runner.run_chunk) as traced:
       group = train(list(PAIRS[name]), folder)
     self.assertEqual(traced.call_count, 1)  # one program for both strengths
     for found, expected in zip(leaves(group, 0), leaves(maximum_likelihood(), 0), strict=True):
-      np.testing.assert_array_equal(found, expected)
+      np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     losses = group.history.pivot(index="step", columns="row", values="loss").to_numpy()
     plain = maximum_likelihood().history.pivot(index="step", columns="row", values="loss").to_numpy()
-    np.testing.assert_array_equal(losses[:, :2], plain[:, :2])
+    np.testing.assert_allclose(losses[:, :2], plain[:, :2], rtol=1e-6)
     self.assertTrue(group.is_finite.all())
-    self.assertTrue((losses[:, 2:] != plain[:, 2:]).any())
+    self.assertGreater(np.abs(losses[:, 2:] - plain[:, 2:]).max(), 1e-3)
     self.assertFalse(all(map(np.array_equal, leaves(group, 1), leaves(group, 0))))
 
     assert_comes_back(group, folder)
+
+  def test_without_it_loss_and_gradient_are_those_of_maximum_likelihood_bit_for_bit(self):
+    """Of the remedies that keep the teacher's rows."""
+    params, batch, key = random_params(MODEL, TASK), sample_packed(TASK, 4, 1, 16), jax.random.key(0)
+    sizes = teacher.sizes_of(TASK)
+
+    def gradient(config):
+      built, extra = config.build(sizes, MODEL, TRAINING), config.init(key, TASK, TRAINING)
+
+      def mean(params):
+        totals, weights, _ = built.loss(params, batch, key, extra)
+        return sum(jax.tree.leaves(jax.tree.map(jnp.divide, totals, weights)))
+
+      return jax.jit(jax.value_and_grad(mean))(params)
+
+    expected = gradient(MaximumLikelihood())
+    for name in ("confidence_penalty", "contrastive", "label_smoothing", "scale_grad", "unlikelihood"):
+      with self.subTest(name):
+        jax.tree.map(np.testing.assert_array_equal, gradient(PAIRS[name][0]), expected)
 
   def test_every_remedy_is_here(self):
     self.assertCountEqual([*PAIRS, *TESTED_ELSEWHERE], remedies.__all__)

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from loopjax.models.transformer import Transformer
 from loopjax.remedies import loop_erased
 from loopjax.remedies.loop_erased import LoopErased
-from loopjax.star_graph import encoding
+from loopjax.star_graph import encoding, objective
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
+from tests.remedies import cases
 from tests.star_graph import brute_force
 
 TASK = StarGraph(3, 2, max_steps=12, reset_prob=0.4, explore_prob=1.0, spare_labels=1)
@@ -42,7 +44,7 @@ def plain_erasure(walk: list[int]) -> list[int]:
 
 @functools.cache
 def jitted_erasure():
-  return jax.jit(loop_erased.erase_loops)
+  return cases.jit(loop_erased.erase_loops)
 
 
 def erase(walk: list[int]) -> list[int]:
@@ -77,7 +79,7 @@ class ErasureTest(parameterized.TestCase):
 
 @functools.cache
 def row_of(task: StarGraph) -> encoding.Row:
-  make = jax.jit(lambda key: loop_erased.erased_row(task, TRAINING, key, task_state(task, TRAINING)))
+  make = cases.jit(lambda key: loop_erased.erased_row(task, TRAINING, key, task_state(task, TRAINING)))
   return jax.tree.map(np.asarray, make(jax.random.key(0)))
 
 
@@ -107,6 +109,13 @@ class RowTest(parameterized.TestCase):
         goals.add(chain)
     self.assertLen(goals, task.num_chains)
     self.assertBetween(missing, 1, 60 * count - 30)
+
+  def test_without_erasure_rows_are_those_of_maximum_likelihood(self):
+    state, key = task_state(TASK, TRAINING), jax.random.key(5)
+    built = LoopErased().build(TASK, Transformer(num_layers=1, num_heads=1, width=4), TRAINING)
+    found = cases.jit(built.sample)(key, state, LoopErased(0.0).init(key, TASK, TRAINING))
+    plain = cases.jit(lambda key: objective.sample_row(TASK, TRAINING, key, state))(key)
+    jax.tree.map(np.testing.assert_array_equal, found, plain)
 
   def test_validation(self):
     with self.assertRaisesRegex(ValueError, r"^objective\.share=1\.5 .* in \[0, 1\]$"):

@@ -51,7 +51,7 @@ def plain_row() -> Row:
 @functools.cache
 def hinted_row(share: float) -> tuple[Row, np.ndarray]:
   told = np.random.default_rng(0).uniform(size=(8, 30)) < share
-  found = jax.jit(functools.partial(reversed_chain.insert_hints, TASK))(plain_row(), told)
+  found = cases.jit(functools.partial(reversed_chain.insert_hints, TASK))(plain_row(), told)
   return jax.tree.map(np.asarray, found), told
 
 
@@ -102,7 +102,7 @@ class RowTest(parameterized.TestCase):
     goal[0, 0] = encoding.goal_id(TASK)
     weights = np.array([[0, 1, 1, 1, 1]], np.float32)
     row = row._replace(inputs=np.stack([row.inputs[..., 0], goal], axis=-1), weights=weights)
-    found = reversed_chain.insert_hints(TASK, row, np.ones((1, 5), bool))
+    found = cases.jit(functools.partial(reversed_chain.insert_hints, TASK))(row, np.ones((1, 5), bool))
     self.assertEqual(found.nodes[0, :7].tolist(), [7, 6, 5, 0, 1, 5, 6])
     self.assertEqual(found.targets[0, [0, 1, 3, 4, 5, 6]].tolist(), [6, 5, 1, 5, 6, 7])
     self.assertEqual(found.weights[0, :7].tolist(), [1, 1, 0, 1, 1, 1, 1])
@@ -116,7 +116,7 @@ class ObjectiveTest(absltest.TestCase):
     for config in (ReversedChain(0.0), MaximumLikelihood()):
       built, extra = config.build(teacher.sizes_of(TASK), MODEL, TRAINING), config.init(KEY, TASK, TRAINING)
       make = lambda key, built=built, extra=extra: jax.tree.map(lambda x: x[None], built.sample(key, state, extra))
-      losses.append(jax.jit(lambda key, b=built, e=extra, make=make: b.loss(params, make(key), key, e)[:2])(KEY))
+      losses.append(cases.jit(lambda key, b=built, e=extra, make=make: b.loss(params, make(key), key, e)[:2])(KEY))
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
 
   def test_a_group_comes_back(self):
@@ -152,11 +152,11 @@ class StudentTest(absltest.TestCase):
       walks = teacher_walks(TASK, probabilities, walk_key, problems.goal_chain)
       return problems, walks, student.read(params, probabilities, problems, walks)
 
-    problems, walks, said = jax.jit(setting)(KEY)
-    rows = encoding.encode_walks(TASK, *problems, walks)
+    problems, walks, said = cases.jit(setting)(KEY)
+    rows = cases.jit(functools.partial(encoding.encode_walks, TASK))(*problems, walks)
     told = jnp.ones(rows.nodes.shape, bool)
-    rows = jax.vmap(functools.partial(reversed_chain.insert_hints, TASK))(rows, told)
-    full = jax.jit(lambda rows: transformer.apply(MODEL, TASK, params, rows).logits)
+    rows = cases.jit(jax.vmap(functools.partial(reversed_chain.insert_hints, TASK)))(rows, told)
+    full = cases.jit(lambda rows: transformer.apply(MODEL, TASK, params, rows).logits)
     for place in (1, 2):  # the goal stands at 0; what the student says there is the hint at 1, and so on
       hint = jnp.argmax(full(rows)[:, :, place - 1], axis=-1)
       rows = rows._replace(inputs=rows.inputs.at[:, :, place, 0].set(hint))

@@ -17,7 +17,8 @@ from tests.remedies import cases
 
 def losses(task, batch, logits, gamma):
   """[B, R, L]."""
-  return cross_entropy(scaled(task, batch, logits, jnp.float32(gamma)), batch.targets)
+  loss = lambda x, gamma: cross_entropy(scaled(task, batch, x, gamma), batch.targets)
+  return cases.jit(loss)(logits, jnp.float32(gamma))
 
 
 def novel_targets(batch):
@@ -47,7 +48,9 @@ class LossTest(parameterized.TestCase):
   def test_novel_targets_are_pushed_up_harder_and_shown_ones_less(self):
     task, batch = cases.SHORT, cases.packed_batch(cases.SHORT)
     logits = jnp.asarray(cases.random_logits(task, batch))
-    pull = {g: np.asarray(jax.grad(lambda x, g=g: jnp.sum(losses(task, batch, x, g)))(logits)) for g in (0.3, 1.0)}
+    loss = lambda x, gamma: jnp.sum(cross_entropy(scaled(task, batch, x, gamma), batch.targets))
+    pull_at = cases.jit(jax.grad(loss))
+    pull = {gamma: np.asarray(pull_at(logits, jnp.float32(gamma))) for gamma in (0.3, 1.0)}
     counts = {True: 0, False: 0}
     for place, shown in novel_targets(batch):
       target = batch.targets[place]
