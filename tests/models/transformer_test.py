@@ -279,7 +279,9 @@ class MatmulTypeTest(parameterized.TestCase):
     # Wide: the look-up in two embeddings, forwards and backwards.
     self.assertEqual(products.count(wide), 2 * 2)
     # Narrow, once forwards and twice backwards: a layer's four maps, attention of the prompt and of streams, the head.
-    self.assertEqual(products.count(narrow), 3 * (4 + 2 + 2 + 1))
+    # jax 0.10 writes one function for all layers, jax 0.12 writes every layer out.
+    each = [3 * (layers * (4 + 2 + 2) + 1) for layers in (1, model.num_layers)]
+    self.assertIn(products.count(narrow), each)
 
 
 def num_parameters(shapes):
