@@ -25,7 +25,7 @@ UNITS = ("ids", "characters", "words")
 STAIRCASE = (5, 10, 20, 30, 50, 100, 200, 400)  # the n of the (n, k) map
 MOST = 2**22  # characters of a text, or ids: a million tokens; more would take too much memory
 LOOPS = ("recurrence", "locked cycle", "run")  # a variant is mostly a list of cases: docs/traces.md says how often
-SHOWN = (*LOOPS, "variant")  # where a response's turns are shown and its onset is known
+MARKED = (*LOOPS, "variant")  # whose turns are marked in the text, and whose onset is known
 BIN, BEFORE, AFTER = 16, 16, 64  # of the confidence about the onset: tokens a bin, bins before, bins after
 _AROUND, _TURNS_SHOWN, _MOST_SHOWN = 300, 2.2, 2400  # of an excerpt, in characters; in turns; in characters
 
@@ -172,7 +172,7 @@ def _parts(trace: Trace, seq: Sequence, loop_class: str, settings: Settings) -> 
 
 def onset(report: loops.LoopReport) -> int | None:
   """Where the loop begins, in units; None where there is none. The locked cycle's onset comes first."""
-  if report.loop_class not in SHOWN:
+  if report.loop_class not in MARKED:
     return None
   if report.cycle_onset is not None:
     return report.cycle_onset
@@ -205,7 +205,7 @@ def confidence(logprobs: np.ndarray | None, length: int, start: int | None) -> l
 
 def _excerpt(trace: Trace, seq: Sequence, report: loops.LoopReport, settings: Settings) -> str:
   """The excerpt. Where the units are ids, the loop is found again in the words of the text; without a text ids show."""
-  if report.loop_class not in SHOWN:
+  if report.loop_class not in MARKED:
     return excerpt(trace.text or _written(seq.ids), None)
   if seq.text_units is not None:
     return excerpt(trace.text, _characters(report, seq.text_units.starts, settings.n))
@@ -224,7 +224,7 @@ def _characters(report: loops.LoopReport, starts: np.ndarray, n: int) -> Span | 
   if report.cycle_onset is not None and report.cycle_end is not None and report.cycle_period is not None:
     start, end = report.cycle_onset, report.cycle_end
     turns = np.arange(start, end, report.cycle_period)
-  elif report.variant and report.loop_class in SHOWN:
+  elif report.variant and report.loop_class in MARKED:
     start, end = report.variant.start, report.variant.end
     turns = np.linspace(start, end, report.variant.turns, endpoint=False).astype(int)
   elif report.recurrence_onset is not None and report.recurrence_fired is not None:

@@ -217,6 +217,13 @@ class CommandTest(parameterized.TestCase):
     (found,) = self.summary(path)["difficulty"]
     self.assertEqual([found[kind]["share"] for kind in ("hard", "easy")], [1, 0])
 
+  def test_a_variant_is_a_class_and_does_not_count_as_looping(self):
+    """Most variants of real models are lists of cases: docs/traces.md."""
+    variant = "".join(f"in case number {i} we find that the whole of it is right and can be kept. " for i in range(30))
+    (found,) = self.summary(self.write("a.jsonl", [record(0, 0, variant), record(1, 0, LOOP)]))["table"]
+    self.assertEqual((found["classes"]["variant"]["share"], found["looping_in_answer"]["share"]), (0.5, 0.5))
+    self.assertLess(found["mean_length_looping"], found["mean_length_other"])
+
   def test_no_response_at_all(self):
     status, out, err = self.run_main(self.write("a.jsonl", ["broken"]))
     self.assertEqual((status, out), (1, "no responses\n"))
