@@ -94,6 +94,23 @@ def root_probabilities(
   return jax.vmap(encoding.node_probabilities)(problems.graphs, at_root)
 
 
+def divergence_from_teacher(
+  task: StarGraph, student: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems
+) -> jax.Array:
+  """KL(teacher || student) in nats at the first visit to r of every prompt, [G, R]: the error, before any decoding.
+
+  A label that the teacher never says counts through what it takes from the others.
+  """
+  nodes = root_probabilities(task, student, params, probabilities, problems, 1)[:, :, 0]
+  nobody = jnp.zeros(task.num_chains, bool)
+
+  def of_prompt(goal: jax.Array, own: jax.Array) -> jax.Array:
+    p = teacher.next_node_probabilities(task, probabilities, goal, jnp.int32(ROOT), nobody)
+    return jnp.sum(jax.scipy.special.rel_entr(p, own))
+
+  return jax.vmap(jax.vmap(of_prompt))(problems.goal_chain, nodes)
+
+
 def measure_students_root(
   task: StarGraph, student: Student, params: Any, probabilities: TeacherProbabilities, problems: Problems, *,
   num_visits: int,

@@ -44,13 +44,14 @@ class Rules(NamedTuple):
     processors: they change the logits, in this order.
     strengths: of each processor, [R] or scalar, traced.
     stop: [G, R], the token that ends a continuation; `NO_TOKEN` for none.
-    observe: what is kept of the logits of every step, before processors: [G, R, V] -> a pytree of arrays [G, R, ...].
+    observe: what is kept of every step: (the model's logits, those after all processors), both [G, R, V] -> a pytree of
+      arrays [G, R, ...].
   """
 
   processors: Sequence[Processor]
   strengths: Sequence[jax.Array]
   stop: jax.Array
-  observe: Callable[[jax.Array], Any] = lambda logits: ()
+  observe: Callable[[jax.Array, jax.Array], Any] = lambda plain, changed: ()
 
 
 class Continuations(NamedTuple):
@@ -92,7 +93,8 @@ def begin(
     length: W.
   """
   shape, sizes = first.shape, Sizes(first.shape[0], first.shape[1], vocabulary, length)
-  one = jax.eval_shape(rules.observe, jax.ShapeDtypeStruct((*shape, vocabulary), jnp.float32))
+  logits = jax.ShapeDtypeStruct((*shape, vocabulary), jnp.float32)
+  one = jax.eval_shape(rules.observe, logits, logits)
   return Continuations(
     tokens=jnp.full((*shape, length), NO_TOKEN).at[..., 0].set(first),
     observed=jax.tree.map(lambda leaf: jnp.zeros((*shape, length - 1, *leaf.shape[2:]), leaf.dtype), one),
@@ -139,7 +141,7 @@ def _take_step(decoder: Decoder, rules: Rules, before: Continuations) -> Continu
 
   return Continuations(
     tokens=before.tokens.at[..., here].set(tokens, mode="drop"),
-    observed=jax.tree.map(write, before.observed, rules.observe(plain)),
+    observed=jax.tree.map(write, before.observed, rules.observe(plain, logits)),
     ended=before.ended | (runs & (stuck | (tokens == rules.stop))),
     stuck=before.stuck | (runs & stuck),
     step=here,

@@ -25,6 +25,16 @@ def entropy(log_probs: jax.Array) -> jax.Array:
   return -jnp.sum(jnp.where(possible, jnp.exp(log_probs) * log_probs, 0.0), axis=-1, keepdims=True)
 
 
+def divergence(changed: jax.Array, plain: jax.Array) -> jax.Array:
+  """Kullback and Leibler's, in nats, of the law of `changed` logits [..., V] against that of `plain` ones, [...].
+
+  It is 0 where all tokens are banned in `changed`: then there is no law.
+  """
+  log_changed, log_plain = log_probabilities(changed), log_probabilities(plain)
+  possible = jnp.isfinite(log_changed)
+  return jnp.sum(jnp.where(possible, jnp.exp(log_changed) * (log_changed - log_plain), 0.0), axis=-1)
+
+
 def relative(logits: jax.Array) -> jax.Array:
   """Every token's probability over the largest one, [..., V]; all 0 where all are banned."""
   best = jnp.max(logits, axis=-1, keepdims=True)

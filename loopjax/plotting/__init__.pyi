@@ -4,6 +4,7 @@ from .labels import LABELS, Label
 from .pairs import correlation_by_lag, pairs_by_step, persistence_by_visit
 from .phases import phase_diagram
 from .proposition import proposition_panels
+from .remedies import remedy_plane
 from .resets import resets_by_cycles
 from .saving import save
 from .style import LEARNERS, PALETTE, palette
@@ -13,5 +14,5 @@ from .training import training_curves
 __all__ = [
   "LABELS", "LEARNERS", "PALETTE", "Column", "Label", "against_temperature", "confidence_by_repetition",
   "confidence_quantiles", "correlation_by_lag", "factor_chart", "pairs_by_step", "palette", "persistence_by_visit",
-  "phase_diagram", "proposition_panels", "resets_by_cycles", "save", "temperature_grid", "training_curves",
+  "phase_diagram", "proposition_panels", "remedy_plane", "resets_by_cycles", "save", "temperature_grid", "training_curves",
 ]  # fmt: skip

@@ -37,12 +37,14 @@ class Rollouts(NamedTuple):
     nodes: [S, G, R, W].
     confidence: [S, G, R, W].
     child_logits: [S, G, R, W - 1, C].
+    divergence: [S, G, R, W - 1].
     problems: with a leading S.
   """
 
   nodes: jax.Array
   confidence: jax.Array
   child_logits: jax.Array
+  divergence: jax.Array
   problems: Problems
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax.generation import generate
+from loopjax.generation import generate, laws
 from loopjax.generation.generate import Continuations, Decoder, Rules
 from loopjax.generation.processors import Context, Processor, Prompt, Sizes
 from loopjax.generation.settings import Columns
@@ -63,10 +63,10 @@ class Asked(NamedTuple):
       observe=self._observe,
     )
 
-  def _observe(self, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest probability [G, R], and the children's logits [G, R, C]."""
-    children = student_functions.child_logits(self.task, self.problems.graphs, logits)
-    return jnp.max(jax.nn.softmax(logits), axis=-1), children
+  def _observe(self, plain: jax.Array, changed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The largest probability [G, R], the children's logits [G, R, C], and the divergence [G, R]."""
+    children = student_functions.child_logits(self.task, self.problems.graphs, plain)
+    return jnp.max(jax.nn.softmax(plain), axis=-1), children, laws.divergence(changed, plain)
 
 
 class Rollout(NamedTuple):
@@ -77,11 +77,14 @@ class Rollout(NamedTuple):
     confidence: [G, R, W], the largest next-token probability (at temperature 1) before logits processors; 0 at s.
     child_logits: [G, R, W - 1, C], the student's logits of the children, asked at each node, before processors. At
       temperature 0 the child that leads is the child that is taken, whatever precision the student computes in.
+    divergence: [G, R, W - 1], asked at each node, nats: Kullback and Leibler's, of the law that was drawn from against
+      the student's own. It says what the logits processors have changed, the temperature among them.
   """
 
   nodes: jax.Array
   confidence: jax.Array
   child_logits: jax.Array
+  divergence: jax.Array
 
 
 def sample_problems(task: StarGraph, key: jax.Array, num_graphs: int, num_rollouts: int) -> Problems:
@@ -125,11 +128,12 @@ def finish(
   is_valid = teacher.valid_moves(task, probabilities, nodes)
   valid_so_far = jnp.cumprod(is_valid, axis=-1).astype(bool)  # the move that ends a walk is shown, none after it
   shown = jnp.pad(valid_so_far[..., :-1], [(0, 0), (0, 0), (2, 0)], constant_values=True) & (nodes != PADDING)
-  confidence, child_logits = continuations.observed
+  confidence, child_logits, divergence = continuations.observed
   return Rollout(
     nodes=jnp.where(shown, nodes, PADDING),
     confidence=jnp.pad(jnp.where(shown[..., 1:], confidence, 0.0), [(0, 0), (0, 0), (1, 0)]),
     child_logits=jnp.where(shown[..., 1:, None], child_logits, 0.0),
+    divergence=jnp.where(shown[..., 1:], divergence, 0.0),
   )
 
 

@@ -35,7 +35,7 @@ def evaluate() -> loop_confidence.LoopFrames:
   group = Students(
     [TASK], None, Training(), [0, 1], [MaximumLikelihood()], mesh, None, np.array([True, False]), pd.DataFrame()
   )
-  rollouts = Rollouts(nodes, values, None, nothing)
+  rollouts = Rollouts(nodes, values, None, None, nothing)
   return loop_confidence.evaluate_loops(group, rollouts, temperatures=(0.0, 1.0), repetitions=(1, 3))
 
 

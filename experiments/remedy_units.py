@@ -1,0 +1,163 @@
+"""One remedy on one base: its students trained, or the plain ones decoded otherwise, and a row for all that is
+measured.
+
+A *base* is a task on which plain students loop. Every remedy has the same seeds, graphs, steps and temperatures, and as
+many trials as any other. A decoding remedy is applied to the exact teacher too: what it does to a law without error is
+its damage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from experiments.fit import with_losses
+from experiments.remedy_catalogue import DECODING, TRAINING, DecodingRemedy, TrainingRemedy
+from loopjax.analysis.looping import evaluate_looping
+from loopjax.generation.processors.temperature import Temperature
+from loopjax.generation.settings import Generation, at_temperatures
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import seeds
+from loopjax.star_graph import fitness, theory
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import Law, law_students
+from loopjax.star_graph.sharing import Obtain, Request
+from loopjax.star_graph.students import Students
+from loopjax.training.step import Training
+
+FOLDER = "remedies"  # of results and checkpoints, under those of all experiments
+PLAIN = "temperature alone"
+_TEACHER_COLUMNS = ("reached", "capped_length", "divergence")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+  """What is computed at once, and kept.
+
+  Attributes:
+    remedy: its name in the catalogue, or `PLAIN`.
+    trials: the numbers of its trials; 0 is the default.
+    settings: what they are, as text, so that another catalogue makes another unit.
+    base: the name of the task.
+    task: the task.
+    model: the students' architecture.
+    training: how they are trained.
+    temperatures: of the walks.
+    first_seed: the first of the seeds.
+    num_seeds: their number.
+    num_graphs: graphs that each student walks, the same for all trials and temperatures.
+  """
+
+  remedy: str
+  trials: tuple[int, ...]
+  settings: tuple[str, ...]
+  base: str
+  task: StarGraph
+  model: Transformer
+  training: Training
+  temperatures: tuple[float, ...]
+  first_seed: int
+  num_seeds: int
+  num_graphs: int
+
+  @property
+  def name(self) -> str:
+    """Of its results, without blanks."""
+    return "_".join([*f"{self.base} {self.remedy}".replace("-", " ").split(), str(self.first_seed)]).lower()
+
+  @property
+  def numbers(self) -> range:
+    return seeds.block(self.first_seed, self.num_seeds)
+
+
+def settings_of(remedy: str, trials: tuple[int, ...]) -> tuple[str, ...]:
+  """The trials of a remedy as text."""
+  if remedy == PLAIN:
+    return ()
+  entry = DECODING.get(remedy) or TRAINING[remedy]
+  return tuple(entry.settings()[trial] for trial in trials)
+
+
+def plain_request(unit: Unit, training: Training | None = None) -> Request:
+  """The students without any remedy, by default fully trained: one group for all units of a base and its seeds."""
+  training = training or unit.training
+  name = f"{FOLDER}/{unit.base.replace(' ', '_')}_{training.num_steps}_{unit.first_seed}"
+  return Request(name, [unit.task], unit.model, training, unit.numbers)
+
+
+def measure_unit(unit: Unit, obtain: Obtain) -> pd.DataFrame:
+  """A row per trial, temperature and seed: what `evaluate_looping` gives, lengths over the exact teacher's, and
+  costs.
+  """
+  if unit.remedy == PLAIN:
+    frame = _walk(obtain(plain_request(unit)), unit, at_temperatures(unit.temperatures)).assign(trial=0)
+  elif unit.remedy in DECODING:
+    frame = _decoded(DECODING[unit.remedy], unit, obtain)
+  else:
+    frame = _trained(TRAINING[unit.remedy], unit, obtain)
+  length = theory.teacher_statistics(dataclasses.replace(unit.task, injected_share=0.0)).response_length
+  frame["excess_length"] = frame["capped_length"] / length
+  named = {trial: setting for trial, setting in zip(unit.trials, unit.settings, strict=False)}
+  front = {"base": unit.base, "remedy": unit.remedy, "trial": frame.pop("trial")}
+  return pd.concat([pd.DataFrame(front).assign(setting=[named.get(t, PLAIN) for t in front["trial"]]), frame], axis=1)
+
+
+def _walk(students: Students, unit: Unit, generation: Generation) -> pd.DataFrame:
+  """What is measured of students, their costs beside."""
+  frame = evaluate_looping(students, generation=generation, num_graphs=unit.num_graphs, seed=0)
+  if unit.remedy == PLAIN:  # what claims ask of students, before they believe anything of them
+    frame = with_losses(frame, fitness.evaluate_losses(students, num_graphs=unit.num_graphs, seed=0))
+  frame, history = students.label(frame), students.history
+  positions = history.groupby("row")["trained_positions"].mean() if len(history) else pd.Series(dtype=float)
+  return frame.assign(trained_positions=positions.mean() * students.training.num_steps)
+
+
+def _decoded(remedy: DecodingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame:
+  """Plain students under the remedy; columns teacher_... have what it does to the exact teacher."""
+  strengths = [remedy.strengths[trial] for trial in unit.trials]
+  generation = remedy.generation(strengths, unit.temperatures)
+  students = obtain(plain_request(unit))
+  frame = _walk(students, unit, generation)
+  law = Law("teacher", loop_posterior=False)
+  exact = law_students(law, [unit.task], unit.training, unit.numbers, students.mesh)
+  of_teacher = evaluate_looping(exact, generation=generation, num_graphs=unit.num_graphs, seed=0)
+  for column in _TEACHER_COLUMNS:
+    frame[f"teacher_{column}"] = of_teacher[column].to_numpy()
+  trials = [unit.trials[strengths.index(strength)] for strength in frame[remedy.processor.name]]
+  kept = frame.drop(columns=[name for name in generation.labels() if name != Temperature.name])
+  return kept.assign(trial=trials)
+
+
+def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame:
+  """Students of the remedy, all trials in one program."""
+  objectives = [remedy.objectives[trial] for trial in unit.trials]
+  training, params, earlier = unit.training, None, 0.0
+  if remedy.is_continued:
+    training = dataclasses.replace(training, num_steps=training.num_steps // 2)
+    begun = obtain(plain_request(unit, training))
+    params = _repeated(begun, len(objectives))
+    earlier = float(begun.history["trained_positions"].mean() * training.num_steps)
+  request = Request(
+    f"{FOLDER}/{unit.name}", [unit.task] * len(objectives), unit.model, training, unit.numbers,
+    {"trial": unit.trials}, objectives,
+  )  # fmt: skip
+  began = time.monotonic()
+  students = obtain(request, params=params)
+  seconds = time.monotonic() - began
+  walking = students._replace(model=remedy.walks_as(students.model))
+  frame = _walk(walking, unit, at_temperatures(unit.temperatures))
+  frame["trained_positions"] += earlier
+  return frame.assign(train_seconds=seconds / len(students.is_finite))
+
+
+def _repeated(students: Students, times: int) -> Any:
+  """The parameters of the students, once for each trial, on the mesh."""
+  count = len(students.is_finite)
+  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
+  return seeds.place(jax.tree.map(np.asarray, joined), students.mesh)
