@@ -22,6 +22,7 @@ from loopjax.models.transformer import Transformer
 from loopjax.remedies.confidence_penalty import ConfidencePenalty
 from loopjax.remedies.contrastive import Contrastive
 from loopjax.remedies.curriculum import Curriculum
+from loopjax.remedies.distillation import Distillation
 from loopjax.remedies.ditto import Ditto
 from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.label_smoothing import LabelSmoothing
@@ -46,6 +47,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "confidence_penalty": (ConfidencePenalty(0.0), ConfidencePenalty(0.5)),
   "contrastive": (Contrastive(0.0), Contrastive(1.0, 0.9)),
   "curriculum": (Curriculum(0), Curriculum(2, explore_prob=0.0)),
+  "distillation": (Distillation(0.0, "raw"), Distillation(1.0, "raw", refresh_every=2)),
   "ditto": (Ditto(0.0), Ditto(0.7)),
   "first_token": (FirstToken(0.0), FirstToken(5.0, min_p=0.01)),
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
