@@ -14,6 +14,7 @@ from loopjax.remedies import (
   reversed_chain,
   scale_grad,
   seed_conditioning,
+  sequence_unlikelihood,
   unlikelihood,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
   "reversed_chain",
   "scale_grad",
   "seed_conditioning",
+  "sequence_unlikelihood",
   "unlikelihood",
 ]

@@ -29,6 +29,7 @@ from loopjax.remedies.label_smoothing import LabelSmoothing
 from loopjax.remedies.loop_erased import LoopErased
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.seed_conditioning import SeededWalks
+from loopjax.remedies.sequence_unlikelihood import SequenceUnlikelihood
 from loopjax.remedies.unlikelihood import Unlikelihood
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import students, teacher
@@ -54,6 +55,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "loop_erased": (LoopErased(0.0), LoopErased(1.0)),
   "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
   "seed_conditioning": (SeededWalks(0.0), SeededWalks(1.0)),
+  "sequence_unlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
 TESTED_ELSEWHERE = ("label_noise", "margin_loss", "reversed_chain")
