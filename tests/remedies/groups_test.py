@@ -27,6 +27,7 @@ from loopjax.remedies.ditto import Ditto
 from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.label_smoothing import LabelSmoothing
 from loopjax.remedies.loop_erased import LoopErased
+from loopjax.remedies.policy_gradient import PolicyGradient
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.seed_conditioning import SeededWalks
 from loopjax.remedies.sequence_unlikelihood import SequenceUnlikelihood
@@ -53,6 +54,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "first_token": (FirstToken(0.0), FirstToken(5.0, min_p=0.01)),
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
   "loop_erased": (LoopErased(0.0), LoopErased(1.0)),
+  "policy_gradient": (PolicyGradient(0.0), PolicyGradient(1.0)),
   "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
   "seed_conditioning": (SeededWalks(0.0), SeededWalks(1.0)),
   "sequence_unlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
