@@ -82,11 +82,28 @@ def erase_loops(walk: jax.Array) -> jax.Array:
   return jax.lax.scan(step, jnp.int32(0), length=size)[1]
 
 
+def erased_task(task: StarGraph) -> StarGraph:
+  """The task whose cut leaves room for an erased walk, which has no more than l + 2 nodes."""
+  return dataclasses.replace(task, max_steps=task.chain_length + 2)
+
+
+def walks_per_stream(task: StarGraph, length: int) -> int:
+  """As many walks as fit into a stream of `length` positions whatever their lengths, each in a place of its own."""
+  return length // stream_length(task)
+
+
+def side_by_side(walks: Stream, length: int) -> Stream:
+  """Streams of one walk each, [K, l], one after the other in a stream [L]; what is left over counts nowhere."""
+  count, size = walks.node.shape
+  numbered = walks._replace(walk=walks.walk + jnp.arange(count)[:, None])
+  rest = length - count * size  # one more walk
+  end = jax.tree.map(lambda field: jnp.zeros(rest, field.dtype), walks)._replace(walk=jnp.full(rest, count))
+  return jax.tree.map(lambda field, tail: jnp.concatenate([field.reshape(-1), tail]), numbered, end)
+
+
 def erased_stream(task: StarGraph, training: Training, key: jax.Array, state: TaskState) -> Stream:
-  """As many erased walks as fit into a stream whatever their lengths, each in a place of its own; all [L]."""
-  short = dataclasses.replace(task, max_steps=task.chain_length + 2)  # the most nodes that an erased walk has
-  length = row_length(task, training)
-  count = length // stream_length(short)
+  """A stream of erased walks, [L]."""
+  short, length = erased_task(task), row_length(task, training)
 
   def one(key: jax.Array) -> Stream:
     walk, goal_chain = sample_walk(task, state.probabilities, key)
@@ -94,12 +111,7 @@ def erased_stream(task: StarGraph, training: Training, key: jax.Array, state: Ta
     stream = encoding.stream_of_walk(short, erase_loops(walk)[: short.max_steps], goal_chain)
     return stream._replace(weight=jnp.where(reached, stream.weight, 0.0))
 
-  walks = jax.vmap(one)(jax.random.split(key, count))
-  walks = walks._replace(walk=walks.walk + jnp.arange(count)[:, None])
-  rest = length - count * stream_length(short)
-  # What is left over is one more walk, that counts nowhere.
-  end = jax.tree.map(lambda field: jnp.zeros(rest, field.dtype), walks)._replace(walk=jnp.full(rest, count))
-  return jax.tree.map(lambda field, tail: jnp.concatenate([field.reshape(-1), tail]), walks, end)
+  return side_by_side(jax.vmap(one)(jax.random.split(key, walks_per_stream(short, length))), length)
 
 
 def erased_row(task: StarGraph, training: Training, key: jax.Array, state: TaskState) -> encoding.Row:

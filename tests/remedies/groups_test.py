@@ -22,12 +22,15 @@ from loopjax.models.transformer import Transformer
 from loopjax.remedies.confidence_penalty import ConfidencePenalty
 from loopjax.remedies.contrastive import Contrastive
 from loopjax.remedies.curriculum import Curriculum
+from loopjax.remedies.distillation import Distillation
 from loopjax.remedies.ditto import Ditto
 from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.label_smoothing import LabelSmoothing
 from loopjax.remedies.loop_erased import LoopErased
+from loopjax.remedies.policy_gradient import PolicyGradient
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.seed_conditioning import SeededWalks
+from loopjax.remedies.sequence_unlikelihood import SequenceUnlikelihood
 from loopjax.remedies.unlikelihood import Unlikelihood
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import students, teacher
@@ -46,12 +49,15 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "confidence_penalty": (ConfidencePenalty(0.0), ConfidencePenalty(0.5)),
   "contrastive": (Contrastive(0.0), Contrastive(1.0, 0.9)),
   "curriculum": (Curriculum(0), Curriculum(2, explore_prob=0.0)),
+  "distillation": (Distillation(0.0, "raw"), Distillation(1.0, "raw", refresh_every=2)),
   "ditto": (Ditto(0.0), Ditto(0.7)),
   "first_token": (FirstToken(0.0), FirstToken(5.0, min_p=0.01)),
   "label_smoothing": (LabelSmoothing(0.0), LabelSmoothing(0.3)),
   "loop_erased": (LoopErased(0.0), LoopErased(1.0)),
+  "policy_gradient": (PolicyGradient(0.0), PolicyGradient(1.0)),
   "scale_grad": (ScaleGrad(1.0), ScaleGrad(0.3)),
   "seed_conditioning": (SeededWalks(0.0), SeededWalks(1.0)),
+  "sequence_unlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
 TESTED_ELSEWHERE = ("label_noise", "margin_loss", "reversed_chain")
