@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loopjax import remedies
 from loopjax.generation.processors import Processor
 from loopjax.generation.processors.count_penalties import FrequencyPenalty, PresencePenalty
 from loopjax.generation.processors.dry import Dry
@@ -31,6 +30,22 @@ from loopjax.generation.processors.top_p import TopP
 from loopjax.generation.processors.typical import Typical
 from loopjax.generation.processors.xtc import Xtc
 from loopjax.generation.settings import Generation, by_name
+from loopjax.remedies import (
+  confidence_penalty,
+  contrastive,
+  curriculum,
+  ditto,
+  first_token,
+  label_smoothing,
+  loop_erased,
+  margin_loss,
+  policy_gradient,
+  reversed_chain,
+  scale_grad,
+  sequence_unlikelihood,
+  unlikelihood,
+)
+from loopjax.remedies.distillation import Distillation
 from loopjax.remedies.hinted import Hinted
 from loopjax.remedies.seed_conditioning import SeedConditioned, SeededWalks
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
@@ -115,27 +130,34 @@ def _shares(kind: Callable[..., ObjectiveConfig], **fixed: Any) -> tuple[Objecti
 
 
 TRAINING: Mapping[str, TrainingRemedy] = {
-  "unlikelihood": TrainingRemedy(_scaled(remedies.unlikelihood.Unlikelihood, "unlikelihood_weight", 1.0)),
-  "label smoothing": TrainingRemedy(_scaled(remedies.label_smoothing.LabelSmoothing, "smoothing", 0.1)),
-  "confidence penalty": TrainingRemedy(_scaled(remedies.confidence_penalty.ConfidencePenalty, "entropy_weight", 0.1)),
-  "ScaleGrad": TrainingRemedy(tuple(remedies.scale_grad.ScaleGrad(gamma=gamma) for gamma in (0.5, 0.8, 0.2))),
-  "SimCTG": TrainingRemedy(_scaled(remedies.contrastive.Contrastive, "contrastive_weight", 1.0)),
-  "DITTO": TrainingRemedy(_scaled(remedies.ditto.Ditto, "repetition_weight", 1.0)),
-  "margin loss": TrainingRemedy(_scaled(remedies.margin_loss.MarginLoss, "margin_weight", 0.3)),
+  "unlikelihood": TrainingRemedy(_scaled(unlikelihood.Unlikelihood, "unlikelihood_weight", 1.0)),
+  "label smoothing": TrainingRemedy(_scaled(label_smoothing.LabelSmoothing, "smoothing", 0.1)),
+  "confidence penalty": TrainingRemedy(_scaled(confidence_penalty.ConfidencePenalty, "entropy_weight", 0.1)),
+  "ScaleGrad": TrainingRemedy(tuple(scale_grad.ScaleGrad(gamma=gamma) for gamma in (0.5, 0.8, 0.2))),
+  "SimCTG": TrainingRemedy(_scaled(contrastive.Contrastive, "contrastive_weight", 1.0)),
+  "DITTO": TrainingRemedy(_scaled(ditto.Ditto, "repetition_weight", 1.0)),
+  "margin loss": TrainingRemedy(_scaled(margin_loss.MarginLoss, "margin_weight", 0.3)),
   "exploration curriculum": TrainingRemedy(
-    tuple(remedies.curriculum.Curriculum(num_steps=steps) for steps in (1_000, 500, 1_500))
+    tuple(curriculum.Curriculum(num_steps=steps) for steps in (1_000, 500, 1_500))
   ),
-  "loop-erased walks": TrainingRemedy(_shares(remedies.loop_erased.LoopErased)),
-  "reversed chain": TrainingRemedy(_shares(remedies.reversed_chain.ReversedChain), walks_as=Hinted),
+  "loop-erased walks": TrainingRemedy(_shares(loop_erased.LoopErased)),
+  "reversed chain": TrainingRemedy(_shares(reversed_chain.ReversedChain), walks_as=Hinted),
   "seed a walk": TrainingRemedy(_shares(SeededWalks, once="walk"), walks_as=SeedConditioned),
   "seed a return": TrainingRemedy(
     _shares(SeededWalks, once="return"), walks_as=lambda model: SeedConditioned(model, once="return")
   ),
   "training restarted": TrainingRemedy((MaximumLikelihood(),), is_continued=True),
-  "first token of a loop": TrainingRemedy(
-    _scaled(remedies.first_token.FirstToken, "pair_weight", 1.0), is_continued=True
+  "first token of a loop": TrainingRemedy(_scaled(first_token.FirstToken, "pair_weight", 1.0), is_continued=True),
+  "sequence unlikelihood": TrainingRemedy(
+    _scaled(sequence_unlikelihood.SequenceUnlikelihood, "sequence_weight", 1.0), is_continued=True
+  ),
+  "raw walks of itself": TrainingRemedy(_shares(Distillation, walks="raw"), is_continued=True),
+  "successful walks of itself": TrainingRemedy(_shares(Distillation, walks="successful"), is_continued=True),
+  "erased walks of itself": TrainingRemedy(_shares(Distillation, walks="erased"), is_continued=True),
+  "erased walks in rounds": TrainingRemedy(_shares(Distillation, walks="erased", refresh_every=250), is_continued=True),
+  "policy gradient": TrainingRemedy(
+    tuple(policy_gradient.PolicyGradient(kl_weight=weight) for weight in (0.04, 0.0, 0.2)), is_continued=True
   ),
 }
-"""`training restarted` is the control of those that are continued: maximum likelihood twice, each time half the
-steps.
+"""`training restarted` is the control of those that are continued: maximum likelihood twice, each time half the steps.
 """

@@ -103,7 +103,7 @@ def measure_unit(unit: Unit, obtain: Obtain) -> pd.DataFrame:
     frame = _trained(TRAINING[unit.remedy], unit, obtain)
   length = theory.teacher_statistics(dataclasses.replace(unit.task, injected_share=0.0)).response_length
   frame["excess_length"] = frame["capped_length"] / length
-  named = {trial: setting for trial, setting in zip(unit.trials, unit.settings, strict=False)}
+  named = dict(zip(unit.trials, unit.settings, strict=False))
   front = {"base": unit.base, "remedy": unit.remedy, "trial": frame.pop("trial")}
   return pd.concat([pd.DataFrame(front).assign(setting=[named.get(t, PLAIN) for t in front["trial"]]), frame], axis=1)
 

@@ -14,5 +14,6 @@ from .training import training_curves
 __all__ = [
   "LABELS", "LEARNERS", "PALETTE", "Column", "Label", "against_temperature", "confidence_by_repetition",
   "confidence_quantiles", "correlation_by_lag", "factor_chart", "pairs_by_step", "palette", "persistence_by_visit",
-  "phase_diagram", "proposition_panels", "remedy_plane", "resets_by_cycles", "save", "temperature_grid", "training_curves",
+  "phase_diagram", "proposition_panels", "remedy_plane", "resets_by_cycles", "save", "temperature_grid",
+  "training_curves",
 ]  # fmt: skip
