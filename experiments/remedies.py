@@ -13,7 +13,8 @@ What is done is kept for each remedy and base, so a run that was stopped goes on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -138,12 +139,15 @@ def _trials(remedy: str) -> range:
 def _measured(units: Sequence[Unit], obtain: Obtain) -> pd.DataFrame:
   """The rows of all units, each computed once and kept."""
   frames = []
-  for unit in tqdm.tqdm(units, desc="remedies", unit="unit", disable=obtain.claims_only):
+  for unit in tqdm.tqdm(units, desc=NAME, unit="unit", disable=obtain.claims_only):
     name = f"{remedy_units.FOLDER}/{unit.name}"
-    frames.append(
-      obtain.once(name, unit, lambda unit=unit, name=name: {name: remedy_units.measure_unit(unit, obtain)})[name]
-    )
+    measured = functools.partial(remedy_units.measure_unit, unit, obtain)
+    frames.append(obtain.once(name, unit, functools.partial(_as_table, name, measured))[name])
   return pd.concat(frames, ignore_index=True)
+
+
+def _as_table(name: str, measured: Callable[[], pd.DataFrame]) -> Tables:
+  return {name: measured()}
 
 
 def _screen(config: Remedies, obtain: Obtain) -> pd.DataFrame:
@@ -180,7 +184,10 @@ def measure(config: Remedies, obtain: Obtain) -> Tables:
     return {NAME: _compare(config, {name: [0] for name in config.names()}, obtain)}
   screening = _screen(config, obtain)
   best = chosen(config, screening)
-  trials = {remedy: sorted({0, trial}) for remedy, trial in zip(best["remedy"], best["trial"], strict=True)}
+  trials = {
+    remedy: sorted({0, trial}) if remedy in DECODING else [trial]  # the default of a training remedy: in the screening
+    for remedy, trial in zip(best["remedy"], best["trial"], strict=True)
+  }
   frame = _compare(config, trials, obtain)
   board = judged(frame, best)
   return {NAME: frame, f"{NAME}_screening": screening, f"{NAME}_leaderboard": board}

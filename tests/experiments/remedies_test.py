@@ -1,0 +1,104 @@
+"""The comparison of remedies, end to end at a tiny size, and its catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from experiments import remedies, remedy_units
+from experiments.remedies import BASES, Remedies
+from experiments.remedy_catalogue import DECODING, TRAINING, TRIALS
+from experiments.remedy_units import PLAIN
+from loopjax import leaderboard
+from loopjax.generation.processors import all_processors
+from loopjax.models.transformer import Transformer
+from loopjax.runtime import devices
+from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.null_worlds import Pretender
+from loopjax.star_graph.sharing import Trainer
+from loopjax.training.step import Training
+
+TASK = StarGraph(num_chains=3, chain_length=1, max_steps=12, explore_prob=0.5)
+TINY = Remedies(
+  risk_aversion=TASK, fixed_graph=dataclasses.replace(TASK, graph_fixed=True), injected_loops=TASK, screened=BASES[:1],
+  bases=BASES[:2], only=("DRY", "label smoothing", "first token of a loop"),
+  model=Transformer(num_layers=1, num_heads=2, width=16), training=Training(num_steps=4, rows_per_step=4),
+  temperatures=(0.0, 1.0), sweep=(0.0, 0.5, 1.0), num_best=1, screening_seeds=2, num_seeds=3, num_graphs=4,
+)  # fmt: skip
+
+
+class CatalogueTest(parameterized.TestCase):
+  @parameterized.named_parameters((name, remedy) for name, remedy in DECODING.items())
+  def test_decoding_trials_are_allowed_and_differ(self, remedy):
+    self.assertLen(set(remedy.strengths), TRIALS)
+    self.assertNotIn(remedy.processor.neutral, remedy.strengths)
+    generation = remedy.generation(remedy.strengths, (0.0, 1.0))  # raises where a strength is not allowed
+    self.assertEqual(generation.num_columns, 2 * TRIALS)
+
+  @parameterized.named_parameters((name, remedy) for name, remedy in TRAINING.items())
+  def test_training_trials_are_one_program(self, remedy):
+    self.assertLen({repr(objective) for objective in remedy.objectives}, len(remedy.objectives))
+    built = {id(one.build(TASK, TINY.model, TINY.training)) for one in remedy.objectives}
+    self.assertLen(built, 1)
+
+  def test_every_processor_of_logits_is_there(self):
+    """But for the temperature, which is the reference, and those that need a decoder of their own."""
+    there = {remedy.processor.name for remedy in DECODING.values()}
+    apart = {"temperature", "contrastive_decoding", "contrastive_search"}
+    self.assertEqual(there, set(all_processors()) - apart)
+
+
+class ComparisonTest(absltest.TestCase):
+  def test_from_screening_to_leaderboard(self):
+    with tempfile.TemporaryDirectory() as folder:
+      tables = remedies.measure(TINY, Trainer(folder, devices.device_mesh()))
+      again = remedies.measure(TINY, Trainer(folder, devices.device_mesh()))  # all units are read
+    for name, frame in tables.items():
+      np.testing.assert_array_equal(frame.to_numpy(), again[name].to_numpy())
+    screening, board = tables["remedies_screening"], tables["remedies_leaderboard"]
+    rows = screening.groupby("remedy").size()
+    self.assertEqual(rows[PLAIN], 3 * 2)
+    self.assertEqual(set(rows.drop(PLAIN)), {TRIALS * 2 * 2})
+    self.assertEqual(set(screening["seed"]), {1_000, 1_001})
+    self.assertEqual(set(tables["remedies"]["seed"]), {2_000, 2_001, 2_002})
+    self.assertLen(board, 2 * 2)  # one of each kind, on two bases
+    self.assertEqual(set(board["verdict"]), {leaderboard.UNDECIDED})  # three seeds decide nothing
+    plain = screening[screening["remedy"] == PLAIN].query("temperature == 0")
+    smoothed = screening[screening["remedy"] == "label smoothing"]
+    self.assertEqual(plain["trained_positions"].iloc[0], smoothed["trained_positions"].iloc[0])
+
+  def test_without_a_screening_the_defaults_are_compared(self):
+    config = dataclasses.replace(TINY, screened=(), bases=BASES[:1], only=("DRY",))
+    obtain = Pretender("memoryless", devices.device_mesh())
+    (frame,) = remedies.measure(config, obtain).values()
+    self.assertEqual(set(frame["remedy"]), {PLAIN, "DRY"})
+    greedy = frame[(frame["temperature"] == 0) & (frame["trial"] == 0)].groupby("remedy")["locked_cycle_share"].mean()
+    self.assertEqual(greedy[PLAIN], 1.0)  # the memoryless learner repeats s-r-s for ever
+    self.assertLess(greedy["DRY"], 1.0)
+
+  def test_units_of_other_settings_have_other_identities(self):
+    one = remedies._unit(TINY, BASES[0], "DRY", [0], is_screening=True)
+    other = remedies._unit(TINY, BASES[0], "DRY", [0, 1], is_screening=True)
+    self.assertNotEqual(one, other)
+    self.assertEqual(remedy_units.settings_of("DRY", (0,)), ("dry = 0.8",))
+
+
+class ErrorsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (dict(bases=("no base",)), "bases="),
+    (dict(bases=()), "bases="),
+    (dict(only=("no remedy",)), "only="),
+    (dict(num_best=0), "num_best=0"),
+    (dict(first_seed=1_001), "screening_first_seed=1000"),
+    (dict(sweep=()), "sweep="),
+  )
+  def test_bad_settings(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      dataclasses.replace(TINY, **changes)
+
+
+if __name__ == "__main__":
+  absltest.main()
