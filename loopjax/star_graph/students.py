@@ -199,7 +199,7 @@ def train_students(
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
-  state = state if params is None else state._replace(params=params)
+  state = state if params is None else state._replace(params=jax.tree.map(jnp.copy, params))  # training uses its own up
   state = seeds.map_seeds(lambda one: begun(objective, one), mesh)(state) if objective.begin else state
   trained = runner.train(
     objective, config, state, mesh, num_seeds=len(tasks) * len(seed_numbers), until=until, folder=folder,
