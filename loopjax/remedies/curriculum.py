@@ -13,7 +13,8 @@ What to know before use:
 - Compare at equal positions, with students from scratch that have the same learning rates. The warm-up and the cosine
   run once, over the curriculum and what follows.
 - Every stage weights the positions of its walks exactly (`theory.position_weights`).
-- The length of chains is no setting of a curriculum: it is a size, and other sizes are other programs.
+- The length of chains is no setting of this curriculum: it is a size, and other sizes are other programs. See
+  `growing_chains`.
 - A task with a `goal_margin` takes no `visited_margin`.
 
 Shapes: K stages, W nodes of a walk.

@@ -149,8 +149,9 @@ def policy_gradient(task: StarGraph, model: Transformer, training: Training, gro
     reference = own_walks.read_groups(task, model, extra.reference, problems, walks.nodes)
     advantage = advantages(rewards(task, problems, walks.nodes))
     # Masked before the exponential of the divergence, whose gradient must be finite; where there is no move it is 0.
-    nats = [jnp.where(moves, cross_entropy(said, labels), 0.0) for said in (logits, reference)]
-    return jnp.sum(policy_loss(*nats, advantage, extra.kl_weight)), jnp.sum(moves).astype(jnp.float32)
+    nats, of_reference = (jnp.where(moves, cross_entropy(said, labels), 0.0) for said in (logits, reference))
+    each = policy_loss(nats, of_reference, advantage, extra.kl_weight)
+    return jnp.sum(each), jnp.sum(moves).astype(jnp.float32)
 
   def loss(params: Any, batch: Asked, key: jax.Array, extra: PolicyGradientState) -> tuple[Any, Any, Any]:
     nats, weight, _ = plain.loss(params, batch.row, key, ())

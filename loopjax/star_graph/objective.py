@@ -29,6 +29,8 @@ from loopjax.star_graph.streams import first_walk_only, sample_stream, stream_le
 from loopjax.star_graph.teacher import TeacherProbabilities
 from loopjax.training.step import Objective, Training, TrainState, cross_entropy, make_optimizer
 
+_OF_EXTENSION = 2**31 - 2  # folded into a student's key, far from the numbers of its steps
+
 
 def row_length(task: StarGraph, training: Training) -> int:
   """L, the positions of a stream; raises `ValueError` where the longest walk would not fit into one."""
@@ -133,8 +135,11 @@ def fresh_student(
   return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, state, extra)
 
 
-def begun(objective: Objective, state: TrainState) -> TrainState:
-  """One student before its first step, with what its objective takes from the parameters to begin with."""
+def begun(objective: Objective, training: Training, state: TrainState) -> TrainState:
+  """One student before its first step, with what its objective trains beside it and takes from it to begin with."""
+  if objective.extend is not None:
+    params = objective.extend(state.params, jax.random.fold_in(state.key, _OF_EXTENSION))
+    state = state._replace(params=params, opt_state=make_optimizer(training).init(params))
   return state if objective.begin is None else state._replace(extra=objective.begin(state.params, state.extra))
 
 

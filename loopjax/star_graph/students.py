@@ -199,8 +199,9 @@ def train_students(
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
-  state = state if params is None else state._replace(params=params)
-  state = seeds.map_seeds(lambda one: begun(objective, one), mesh)(state) if objective.begin else state
+  state = state if params is None else state._replace(params=jax.tree.map(jnp.copy, params))  # training uses its own up
+  if objective.begin or objective.extend:
+    state = seeds.map_seeds(lambda one: begun(objective, config, one), mesh)(state)
   trained = runner.train(
     objective, config, state, mesh, num_seeds=len(tasks) * len(seed_numbers), until=until, folder=folder,
     run_config=identity(tasks, model, config, seed_numbers, objectives, params),
@@ -291,7 +292,7 @@ def _load_rows(
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
   carried = task_state(task, config), objective.init(jax.random.key(0), task, config)
   built = objective.build(teacher.sizes_of(task), model, config)
-  one = jax.eval_shape(lambda: begun(built, fresh_student(task, model, config, jax.random.key(0), *carried)))
+  one = jax.eval_shape(lambda: begun(built, config, fresh_student(task, model, config, jax.random.key(0), *carried)))
   loaded = checkpoints.load_rows(folder, one, num_rows)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")

@@ -102,12 +102,16 @@ class Objective(NamedTuple):
       one that walks on its own in training. None: nothing is done.
     begin: (params to begin with, extra) -> extra, once before the first step; for what compares the student with the
       one that it was, such as a reference. None: `extra` is what the config gives.
+    extend: (params to begin with, key) -> params, once before that; for what is trained beside the student, such as
+      further heads. It adds entries to the dict of parameters; the student itself does not look at them. None: the
+      student alone is trained.
   """
 
   sample: Callable[[jax.Array, Any, Any], Any]
   loss: Callable[[Any, Any, jax.Array, Any], tuple[Any, Any, Any]]
   after_update: Callable[[Any, Any, jax.Array], Any] | None = None
   begin: Callable[[Any, Any], Any] | None = None
+  extend: Callable[[Any, jax.Array], Any] | None = None
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -31,22 +31,24 @@ def jit(function: Callable[..., Any], **settings: Any) -> Any:
   return jax.jit(function, compiler_options=devices.compiler_options(brief=True), **settings)
 
 
+def gradient(task: StarGraph, model: Any, training: Any, config: Any, params: Any, batch: Any) -> tuple[Any, Any]:
+  """The mean loss of an objective on a batch, and its gradient."""
+  objective, extra = config.build(task, model, training), config.init(jax.random.key(0), task, training)
+  extra = objective.begin(params, extra) if objective.begin else extra
+
+  def mean(params: Any) -> Any:
+    totals, weights, _ = objective.loss(params, batch, jax.random.key(0), extra)
+    return sum(jax.tree.leaves(jax.tree.map(lambda total, weight: total / jnp.maximum(weight, 1), totals, weights)))
+
+  return jax.jit(jax.value_and_grad(mean))(params)
+
+
 def assert_maximum_likelihood(
-  task: StarGraph, model: Any, training: Any, config: Any, params: Any, rows: Any, batch: Any
-):
+  task: StarGraph, model: Any, training: Any, config: Any, params: Any, rows: encoding.Row, batch: Any
+) -> None:
   """`config` has on `batch` the loss and the gradient of maximum likelihood on `rows`, bit for bit."""
-
-  def gradient(config: Any, batch: Any) -> Any:
-    objective, extra = config.build(task, model, training), config.init(jax.random.key(0), task, training)
-    extra = objective.begin(params, extra) if objective.begin else extra
-
-    def mean(params: Any) -> jax.Array:
-      totals, weights, _ = objective.loss(params, batch, jax.random.key(0), extra)
-      return sum(jax.tree.leaves(jax.tree.map(lambda total, weight: total / jnp.maximum(weight, 1), totals, weights)))
-
-    return jax.jit(jax.value_and_grad(mean))(params)
-
-  jax.tree.map(np.testing.assert_array_equal, gradient(config, batch), gradient(MaximumLikelihood(), rows))
+  expected = gradient(task, model, training, MaximumLikelihood(), params, rows)
+  jax.tree.map(np.testing.assert_array_equal, gradient(task, model, training, config, params, batch), expected)
 
 
 @functools.cache

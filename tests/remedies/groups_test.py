@@ -60,7 +60,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "sequence_unlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
-TESTED_ELSEWHERE = ("label_noise", "margin_loss", "reversed_chain")
+TESTED_ELSEWHERE = ("growing_chains", "label_noise", "loss_hints", "margin_loss", "multi_token", "reversed_chain")
 
 
 def setUpModule():

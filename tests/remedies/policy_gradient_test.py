@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
+from jax.sharding import AxisType, PartitionSpec
 
 from loopjax.remedies import own_walks, policy_gradient
 from loopjax.remedies.policy_gradient import Asked, PolicyGradient
 from loopjax.star_graph.graph import START, StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.star_graph.teacher import teacher_probabilities
+from loopjax.training import step
 from tests.models.transformer_test import random_params, sample_packed
 from tests.remedies import cases
 from tests.remedies.groups_test import MODEL, TASK, TRAINING
@@ -96,6 +100,23 @@ class ObjectiveTest(absltest.TestCase):
     problems = jax.vmap(lambda key: own_walks.sample_problem(TASK, key, task_state(TASK, TRAINING)))(keys)
     config, batch = PolicyGradient(0.0, group_size=2), Asked(rows, problems, keys)
     cases.assert_maximum_likelihood(TASK, MODEL, TRAINING, config, params, rows, batch)
+
+  def test_a_batch_over_four_devices_gives_the_step_of_one(self):
+    """Each row has draws of its own, so devices draw the walks that one device would."""
+    config, training = PolicyGradient(0.5, group_size=2), dataclasses.replace(TRAINING, rows_per_step=4)
+    built, params = config.build(TASK, MODEL, training), random_params(MODEL, TASK)
+    extra = built.begin(random_params(MODEL, TASK, 1), config.init(KEY, TASK, training))
+    opt_state = step.make_optimizer(training).init(params)
+    start = step.TrainState(jnp.int32(0), params, opt_state, KEY, task_state(TASK, training), extra)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    split = jax.shard_map(
+      lambda state: step.train_step(built, training, state, data_axis="data"), mesh=mesh, in_specs=PartitionSpec(),
+      out_specs=PartitionSpec(), check_vma=False,
+    )  # fmt: skip
+    expected, metrics = cases.jit(lambda state: step.train_step(built, training, state))(start)
+    found, split_metrics = cases.jit(split)(start)
+    np.testing.assert_allclose(np.array(split_metrics), np.array(metrics), rtol=1e-4)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found.params, expected.params)
 
   def test_validation(self):
     with self.assertRaisesRegex(ValueError, r"^objective\.share=1\.5 .* in \[0, 1\]$"):

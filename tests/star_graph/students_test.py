@@ -270,8 +270,10 @@ class DivergedTest(absltest.TestCase):
           trainer(Request(name, TASKS[:1], MODEL, TRAINING, SEEDS))
 
   def test_single_students_that_diverged_are_marked(self):
-    trained = train(params=self.start([0, 3]))
+    start = self.start([0, 3])
+    trained = train(params=start)
     np.testing.assert_array_equal(trained.is_finite, [False, True, True, False])
+    self.assertFalse(any(leaf.is_deleted() for leaf in jax.tree.leaves(start)))  # others may begin with them too
 
 
 class LabelTest(absltest.TestCase):

@@ -1,0 +1,95 @@
+"""Growing chains: parameters of one size for all, steps and streams shared out, students handed from stage to stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from loopjax.models.transformer import Transformer
+from loopjax.remedies import growing_chains
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import students
+from loopjax.star_graph.graph import StarGraph
+from loopjax.training.step import Training
+from tests.models.transformer_test import shapes_of
+
+TASK = StarGraph(2, 3, max_steps=10, explore_prob=0.5, spare_labels=1)
+MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")
+TRAINING = Training(num_steps=5, rows_per_step=2, warmup_steps=0)
+
+
+def setUpModule():
+  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
+
+
+def tearDownModule():
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+class SizesTest(parameterized.TestCase):
+  @parameterized.parameters("none", "rotary")
+  def test_parameters_are_of_one_size(self, positions):
+    model = Transformer(num_layers=1, num_heads=1, width=4, positions=positions)
+    short, long = growing_chains.with_chains(TASK, 1), growing_chains.with_chains(TASK, 3)
+    self.assertEqual((short.spare_labels, short.vocabulary_size), (5, TASK.vocabulary_size))
+    self.assertEqual(long, TASK)
+    self.assertEqual(shapes_of(model, short), shapes_of(model, TASK))
+
+  def test_steps_are_shared_out_and_streams_have_one_length(self):
+    stages = growing_chains.stages_of(TRAINING, 3, 10)
+    self.assertEqual([stage.num_steps for stage in stages], [1, 1, 3])
+    self.assertEqual({stage.stream_length for stage in stages}, {10})
+
+  @parameterized.parameters(([],), ([1, 2],), ([2, 1, 3],), ([0, 3],), ([1, 3, 4],))
+  def test_lengths_that_are_refused(self, lengths):
+    with self.assertRaisesRegex(ValueError, r"^chain_lengths=.* do not fall, the last one the task's 3$"):
+      train(lengths)
+
+  def test_what_else_is_refused(self):
+    with self.assertRaisesRegex(ValueError, r"^model\.positions='learned' "):
+      train([1, 3], dataclasses.replace(MODEL, positions="learned"))
+    with self.assertRaisesRegex(ValueError, r"^training\.num_steps=5 .* at least 6"):
+      train([1, 1, 2, 2, 3, 3])
+
+
+def train(lengths, model=MODEL, folder=None):
+  asked = [TASK], lengths, model, TRAINING, (4, 7), devices.device_mesh()
+  with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):  # compiles quickly
+    return growing_chains.train_with_growing_chains(*asked, folder=folder)
+
+
+class TrainTest(absltest.TestCase):
+  def test_each_stage_begins_with_the_students_of_the_one_before(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    trained = []
+
+    def record(*args, **kwargs):
+      trained.append((args, kwargs["params"], students.train_students(*args, **kwargs)))
+      return trained[-1][2]
+
+    with mock.patch.object(growing_chains, "train_students", record):
+      found = train([1, 3], folder=folder)
+    (first, given, short), (second, handed_on, long) = trained
+    self.assertIs(found, long)
+    self.assertEqual([args[0][0].chain_length for args in (first, second)], [1, 3])
+    self.assertEqual([list(args[3]) for args in (first, second)], [[4 + 2**20, 7 + 2**20], [4, 7]])
+    self.assertEqual([one.training.num_steps for one in (short, long)], [2, 3])
+    self.assertIs(handed_on, short.state.params)
+    with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):
+      fresh = students.initial_states([TASK], MODEL, first[2], (4, 7), devices.device_mesh()).params
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), given, fresh)
+    self.assertTrue(found.is_finite.all())
+    self.assertEqual((found.tasks, found.seed_numbers), ([TASK], [4, 7]))
+    loaded = students.load_students(folder / "stage_1", devices.device_mesh())
+    jax.tree.map(np.testing.assert_array_equal, loaded.state.params, found.state.params)
+
+
+if __name__ == "__main__":
+  absltest.main()
