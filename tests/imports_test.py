@@ -15,7 +15,9 @@ ORDER = (
   "star_graph", "remedies", "analysis", "sweep", "plotting", "traces", "report",
 )  # a part imports itself and those before it  # fmt: skip
 # A toy student's rows are the toy's: its architecture reads how they are written.
-MAY_LOOK_DOWN = {("models.transformer", "star_graph"), ("models.decoding", "star_graph")}
+MAY_LOOK_DOWN = {
+  (f"models.{name}", "star_graph") for name in ("transformer", "decoding", "graph_network", "graph_transformer")
+}
 WITHOUT_JAX = ("loops", "traces")
 
 

@@ -11,6 +11,7 @@ this call (P + R L of a row, P of a prompt, R in decoding), M layers, H heads, F
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -229,12 +230,21 @@ class TransformerModule(nn.Module):
     return own
 
   def __call__(self, row: encoding.Row) -> Output:
+    hidden, *activations = self.read_row(row)
+    return Output(self.head(hidden), hidden, *activations)
+
+  def read_row(
+    self, row: encoding.Row, beside: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """What `Output` holds but for the logits; `beside` [B, R, L, D] is added to the embeddings of the streams."""
     batch, num_streams, length = row.segments.shape
     num_prompt = row.prompt.shape[1]
     tokens = jnp.concatenate([row.prompt, row.inputs.reshape(batch, -1, 2)], axis=1)
     of_prompt = jnp.broadcast_to(jnp.arange(num_prompt), (batch, num_prompt))
     positions = jnp.concatenate([of_prompt, row.positions.reshape(batch, -1)], axis=1)
     x, turns = self.embed(tokens, positions)
+    if beside is not None:
+      x += jnp.pad(beside.reshape(batch, -1, x.shape[-1]), [(0, 0), (num_prompt, 0), (0, 0)])
     mask = attention.row_masks(self._prompt_mask(num_prompt), segment_mask(row.segments))
     itself = mask.streams[0, 0, -1, -1]  # of the last key and query: true, as every position attends to itself
     x, (_, activations) = self.layers(x, *computed_once(itself, (turns, mask)))
@@ -244,8 +254,13 @@ class TransformerModule(nn.Module):
 
     residual, weights = (None, None) if activations is None else activations
     residual = None if residual is None else of_streams(residual)
-    hidden = self.final_norm(of_streams(x))
-    return Output(self.head(hidden), hidden, residual, weights)
+    return self.final_norm(of_streams(x)), residual, weights
+
+
+@functools.singledispatch
+def module_of(config: Transformer, task: StarGraph, with_activations: bool = False) -> TransformerModule:
+  """The student as a Flax module; an architecture that is built on this one registers its own."""
+  return TransformerModule(config, task, with_activations)
 
 
 def segment_mask(segments: jax.Array) -> jax.Array:
@@ -262,9 +277,9 @@ def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
     prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),
     inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
     positions=tokens, segments=tokens, targets=tokens, weights=tokens, nodes=tokens,
-    labels=jnp.zeros((1, task.num_nodes), jnp.int32),
+    labels=jnp.zeros((1, task.num_nodes), jnp.int32), draws=tokens,
   )  # fmt: skip
-  return TransformerModule(config, task).init(key, row)["params"]
+  return module_of(config, task).init(key, row)["params"]
 
 
 def apply(config: Transformer, task: StarGraph, params: Any, row: encoding.Row, *, activations: bool = False) -> Output:
@@ -277,4 +292,4 @@ def apply(config: Transformer, task: StarGraph, params: Any, row: encoding.Row, 
     row: fields with a leading batch axis B.
     activations: whether to return residual stream and attention weights as well.
   """
-  return cast(Output, TransformerModule(config, task, activations).apply({"params": params}, row))
+  return cast(Output, module_of(config, task, activations).apply({"params": params}, row))

@@ -35,6 +35,8 @@ class Row(NamedTuple):
     weights: [R, L], 1.0 where the target counts.
     nodes: [R, L], the input as a node; `PADDING` where there is none.
     labels: [N], of the graph's nodes; the student does not see them but through the prompt.
+    draws: [R, L], uint32: random bits, those at the first input of a walk being the walk's. Of students that read them;
+      else None.
   """
 
   prompt: jax.Array
@@ -45,6 +47,7 @@ class Row(NamedTuple):
   weights: jax.Array
   nodes: jax.Array
   labels: jax.Array
+  draws: jax.Array | None = None
 
 
 def null_id(task: StarGraph) -> int:

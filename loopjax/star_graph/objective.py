@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from loopjax.models import transformer
+from loopjax.models import graph_transformer, transformer
 from loopjax.models.transformer import Transformer
 from loopjax.runtime.config import require
 from loopjax.star_graph import encoding, teacher, theory
@@ -114,7 +114,7 @@ def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> 
 
   def sample(key: jax.Array, state: TaskState, extra: tuple[()]) -> encoding.Row:
     del extra
-    return sample_row(task, training, key, state)
+    return graph_transformer.with_draws(model, sample_row(task, training, key, state), key)
 
   def loss(
     params: Any, batch: encoding.Row, key: jax.Array, extra: tuple[()]

@@ -1,6 +1,7 @@
 """What rollouts and analyses ask of one student, whether it is a trained network or a law whose truth is known.
 
-A network is a `Transformer` with parameters. The laws are in `null_worlds`, which registers them here.
+A network is a `Transformer` with parameters; it may have a graph network (`graph_transformer`). The laws are in
+`null_worlds`, which registers them here.
 
 Shapes: G graphs, R rollouts of a graph, W nodes of a walk, V vocabulary, C children of the root.
 """
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from loopjax.models import decoding, transformer
-from loopjax.models.transformer import LayersKeysValues, Transformer
+from loopjax.models import decoding, graph_transformer, transformer
+from loopjax.models.transformer import Transformer
 from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import Graph, StarGraph
 from loopjax.star_graph.streams import stream_length
@@ -70,10 +71,10 @@ class SecondIds(NamedTuple):
 
 
 class _NetworkState(NamedTuple):
-  """Keys and values of the prompts and of the walks so far, and what `SecondIds` keeps."""
+  """What `decoding` keeps of the prompts and of the walks so far, and what `SecondIds` keeps."""
 
-  prompt: LayersKeysValues
-  cache: LayersKeysValues
+  prompt: Any
+  cache: Any
   told: Any
 
 
@@ -93,9 +94,8 @@ def network(model: Transformer, task: StarGraph, second_ids: SecondIds) -> Stude
     prompt = decoding.read_prompt(model, task, params, prompts)
     num_graphs, num_rollouts = problems.goal_chain.shape
     cache = decoding.empty_cache(model, num_graphs, num_rollouts, stream_length(task))
-    if not task.goal_hidden:
-      tokens = jax.vmap(lambda graph, goal: encoding.goal_token(task, graph, goal))(*problems)
-      _, cache = decoding.decode_step(model, task, params, tokens, jnp.int32(0), prompt, cache)
+    goals = None if task.goal_hidden else jax.vmap(functools.partial(encoding.goal_token, task))(*problems)
+    cache = decoding.read_goals(model, task, params, goals, prompt, cache)
     return _NetworkState(prompt, cache, second_ids.begin(problems))
 
   def step(params: Any, state: _NetworkState, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, _NetworkState]:
@@ -111,6 +111,7 @@ def network(model: Transformer, task: StarGraph, second_ids: SecondIds) -> Stude
     told, labels = second_ids.begin(problems), rows.inputs[:, :, first:, 0]
     of_nodes = jax.vmap(lambda labels, index: second_ids.of(told, labels, index), in_axes=(2, 0), out_axes=2)
     rows = rows._replace(inputs=rows.inputs.at[:, :, first:, 1].set(of_nodes(labels, jnp.arange(labels.shape[2]))))
+    rows = graph_transformer.with_walking_draws(model, rows)
     return transformer.apply(model, task, params, rows).logits[:, :, first:]
 
   return Student(begin, step, read)

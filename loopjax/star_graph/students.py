@@ -25,6 +25,7 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from loopjax import results
+from loopjax.models import graph_transformer
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import config as configs
 from loopjax.runtime import seeds
@@ -258,7 +259,7 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   require(name in OBJECTIVES, f"{path}: objective", name, known)
   try:
     tasks = [configs.from_json(StarGraph, task, f"tasks.{i}") for i, task in run["tasks"].items()]
-    model = configs.from_json(Transformer, run["model"], "model")
+    model = graph_transformer.from_json(run["model"], "model")
     config = configs.from_json(Training, run["training"], "training")
     kind = OBJECTIVES[name]
     objectives: list[ObjectiveConfig] = [

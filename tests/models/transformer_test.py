@@ -89,7 +89,8 @@ def walks_alone(batch: Row, length: int) -> tuple[Row, list[tuple[int, int, np.n
       out[i, 0, : len(positions)] = value[row, stream, positions]
     return out
 
-  arranged = Row(*(jnp.asarray(alone(name, value)) for name, value in fields._asdict().items()))
+  given = {name: value for name, value in fields._asdict().items() if value is not None}
+  arranged = Row(**{name: jnp.asarray(alone(name, value)) for name, value in given.items()})
   return arranged._replace(segments=jnp.zeros_like(arranged.segments)), where
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from loopjax.models.graph_transformer import GraphTransformer
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.seed_conditioning import SeedConditioned
 from loopjax.star_graph import student_functions, teacher
@@ -20,7 +23,10 @@ from tests.star_graph import brute_force
 
 SHOWN = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=10, explore_prob=0.8)
 HIDDEN = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=10, explore_prob=0.8, goal_hidden=True)
+FLAT = dataclasses.replace(SHOWN, encoding="flat")
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
+GRAPH = GraphTransformer(num_layers=1, num_heads=2, width=16, graph_rounds=2, node_width=4)
+RANDOM = dataclasses.replace(GRAPH, random_features=3)
 
 
 def setUpModule():
@@ -34,13 +40,16 @@ def tearDownModule():
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN),
-    ("seeded", SeedConditioned(MODEL, "return"), SHOWN),
+    ("seeded", SeedConditioned(MODEL, "return"), SHOWN), ("graph", GRAPH, FLAT),
+    ("random_features_goal_hidden", RANDOM, HIDDEN),
+    ("random_features_seeded", SeedConditioned(RANDOM, "return"), SHOWN),
   )  # fmt: skip
   def test_step_by_step_as_at_once(self, model, task):
     """Along a teacher's walks, at every node from which they go on."""
     student, probabilities = student_functions.functions_of(model, task), teacher.teacher_probabilities(task)
     law = law_parameters(Law("memoryless", error_size=0.3), jax.random.key(5))
-    params = law if isinstance(model, Lawful) else random_params(MODEL, task)
+    network = model.model if isinstance(model, SeedConditioned) else model
+    params = law if isinstance(model, Lawful) else random_params(network, task)
 
     @jax.jit
     def both(key):
