@@ -44,7 +44,7 @@ from loopjax.runtime.config import require
 from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import StarGraph
 
-_OF_DRAWS = 2**31 - 9  # folded into a row's key, far from what splitting it gives to graph and walks
+_OF_DRAWS = 2**31 - 11  # folded into a row's key, far from what splitting it gives to graph and walks
 _HASH = 1_000_003  # base of the number that stands for a prompt
 
 

@@ -216,7 +216,11 @@ class TransformerModule(nn.Module):
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Of the residual stream [..., D] after all layers."""
-    return self.head(self.final_norm(x))
+    return self.head(self.hidden(x))
+
+  def hidden(self, x: jax.Array) -> jax.Array:
+    """What the head reads of the residual stream [..., D] after all layers."""
+    return self.final_norm(x)
 
   def _prompt_mask(self, length: int) -> jax.Array:
     mask = jnp.ones((length, length), bool)

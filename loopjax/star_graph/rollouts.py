@@ -51,6 +51,7 @@ class Asked(NamedTuple):
     return Decoder(
       prefill=lambda: self.student.begin(self.params, self.probabilities, self.problems),
       step=functools.partial(self.student.step, self.params),
+      extras=self.student.extras,
     )
 
   @property

@@ -9,7 +9,7 @@ Shapes: G graphs, R rollouts of a graph, W nodes of a walk, V vocabulary, C chil
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,11 +41,13 @@ class Student(NamedTuple):
     read: (params, probabilities, problems, walks [G, R, W]) -> logits [G, R, W - 1, V]. It reads whole walks, and
       answers at node i for node i + 1. Past the end of a walk, and from a label off the graph on, the answer is
       arbitrary.
+    extras: a state after a step -> what logits processors may read beside the logits (`generate.Decoder`).
   """
 
   begin: Callable[[Any, TeacherProbabilities, Problems], Any]
   step: Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
   read: Callable[[Any, TeacherProbabilities, Problems, jax.Array], jax.Array]
+  extras: Callable[[Any], Mapping[str, jax.Array]] = lambda state: {}
 
 
 @functools.singledispatch
