@@ -23,14 +23,6 @@ HIDDEN = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=10, e
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN),
