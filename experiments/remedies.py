@@ -184,10 +184,7 @@ def measure(config: Remedies, obtain: Obtain) -> Tables:
     return {NAME: _compare(config, {name: [0] for name in config.names()}, obtain)}
   screening = _screen(config, obtain)
   best = chosen(config, screening)
-  trials = {
-    remedy: sorted({0, trial}) if remedy in DECODING else [trial]  # the default of a training remedy: in the screening
-    for remedy, trial in zip(best["remedy"], best["trial"], strict=True)
-  }
+  trials = {remedy: sorted({0, trial}) for remedy, trial in zip(best["remedy"], best["trial"], strict=True)}
   frame = _compare(config, trials, obtain)
   board = judged(frame, best)
   return {NAME: frame, f"{NAME}_screening": screening, f"{NAME}_leaderboard": board}

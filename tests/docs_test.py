@@ -12,7 +12,6 @@ import types
 from pathlib import Path
 from unittest import mock
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -32,14 +31,6 @@ from loopjax.training.step import Training
 DOCS = Path(__file__).parents[1] / "docs"
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
 MODEL, TRAINING = Transformer(num_layers=1, num_heads=1, width=8), Training(num_steps=3, rows_per_step=2)
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 class PageTest(parameterized.TestCase):

@@ -1,16 +1,16 @@
 """Confidence inside loops: the largest next-token probability (temperature 1), by repetition of the loop.
 
-A walk loops if it is periodic for at least `MIN_REPETITIONS` repetitions; the *onset* is the first node from which it
-is. Only the first loop of a walk counts, whether the walk leaves it again or not. Where two periods begin at the same
-onset the shorter one is taken, so a loop of loops counts by its innermost.
+A loop is a locked cycle, as `generation.cycles` finds it: one block of nodes, three times or more. Its *onset* is its
+first node. Only the first loop of a walk counts, whether the walk leaves it again or not. Where two periods begin at
+the same onset the shorter one is taken, so a loop of loops counts by its innermost.
 
 Labels off the graph all appear as node N, so that two of them need not be the same token: they equal nothing here, and
 a student that repeats such labels does not count as looping.
 
 Everything is pure and jittable and knows of one student: map it over students with `seeds`.
 
-Shapes: G walks (of one student at one temperature), W nodes of a walk, P periods, M repetitions, A repetitions that are
-asked for, Q quantiles.
+Shapes: G walks (of one student at one temperature), W nodes of a walk, M repetitions, A repetitions that are asked for,
+Q quantiles.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from loopjax.generation.cycles import first_cycle
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.teacher import PADDING
 
-MIN_REPETITIONS = 3
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -53,21 +53,10 @@ def find_loop(task: StarGraph, walk: jax.Array) -> Loop:
     task: the task; only its number of nodes N is read.
     walk: [W] nodes, W at least 3; N for a label off the graph; `PADDING` after the end.
   """
-  width = walk.shape[0]
-  index, period = jnp.arange(width)[None], jnp.arange(1, width // MIN_REPETITIONS + 1)[:, None]
-  later = jnp.concatenate([walk, jnp.full_like(walk, PADDING)])[index + period]
-  on_graph = (walk != PADDING) & (walk < task.num_nodes)
-  repeats = on_graph[None] & (walk[None] == later)  # [P, W]; False at the last node, so that every run ends
-  run = jax.lax.cummin(jnp.where(repeats, width, index), axis=1, reverse=True) - index
-  begins = run >= (MIN_REPETITIONS - 1) * period
-
-  found = jnp.any(begins)
-  onset = jnp.argmax(jnp.any(begins, axis=0))
-  shortest = jnp.argmax(begins[:, onset])
-  length = run[shortest, onset] + shortest + 1
-  loop = Loop(onset, shortest + 1, length // (shortest + 1), length)
-  none = Loop(onset=jnp.int32(-1), period=jnp.int32(0), repetitions=jnp.int32(0), length=jnp.int32(0))
-  return jax.tree.map(lambda some, otherwise: jnp.where(found, some, otherwise).astype(jnp.int32), loop, none)
+  cycle = first_cycle(jnp.where(walk < task.num_nodes, walk, PADDING))
+  length = cycle.end - cycle.start
+  repetitions = length // jnp.maximum(cycle.period, 1)
+  return Loop(jnp.where(cycle.period > 0, cycle.start, -1), cycle.period, repetitions, length)
 
 
 def confidence_by_repetition(loop: Loop, confidence: jax.Array, max_repetitions: int) -> jax.Array:

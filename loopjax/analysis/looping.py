@@ -5,7 +5,7 @@ least length. *Capped length* is the number of nodes up to the goal; a walk that
 cut, whether it was cut or broke. So a remedy cannot look short by breaking walks. *Persistence* is the share of
 consecutive visits to r, of one walk, at which the student's likeliest child is the same.
 
-Shapes: S students, G graphs, R columns, W nodes of a walk, P periods.
+Shapes: S students, G graphs, R columns, W nodes of a walk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from jax.sharding import Mesh
 
 from loopjax.analysis import root_distribution
 from loopjax.analysis.visits import visits_of_logits
+from loopjax.generation import cycles
 from loopjax.generation.settings import Generation
-from loopjax.loops.cycles import REPETITIONS
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import evaluation, student_functions, teacher, walks
 from loopjax.star_graph.evaluation import Rollouts
@@ -51,30 +51,6 @@ class Looping(NamedTuple):
   divergence: jax.Array
 
 
-def in_locked_cycle(walk: jax.Array) -> jax.Array:
-  """Which nodes of a walk [W] lie in locked cycles, [W] bool; `PADDING` lies in none.
-
-  A stretch of period p that is three blocks long has 2 p nodes in a row that equal the one p before them. So every such
-  row of 2 p nodes marks itself and the p nodes before it.
-  """
-  size = walk.shape[0]
-  place, periods = jnp.arange(size), jnp.arange(1, size // REPETITIONS + 1)[:, None]
-  earlier = place[None] - periods
-  equal = (earlier >= 0) & (walk[jnp.maximum(earlier, 0)] == walk[None]) & (walk != PADDING)[None]
-  row = (REPETITIONS - 1) * periods
-  ends = _sum_of_last(equal, row) == row  # [P, W], where such a row ends
-  marked = _sum_of_last(ends[:, ::-1], REPETITIONS * periods)[:, ::-1] > 0
-  return jnp.any(marked, axis=0)
-
-
-def _sum_of_last(values: jax.Array, count: jax.Array) -> jax.Array:
-  """For each place the sum of the `count` [P, 1] values [P, W] that end there, fewer at the beginning."""
-  sums = jnp.pad(jnp.cumsum(values, axis=-1), [(0, 0), (1, 0)])
-  place = jnp.arange(values.shape[-1])[None]
-  before = jnp.maximum(place + 1 - count, 0)
-  return sums[:, 1:] - jnp.take_along_axis(sums, before, axis=-1)
-
-
 def measure_looping(
   task: StarGraph, nodes: jax.Array, reached: jax.Array, same_child: jax.Array, pairs: jax.Array, divergence: jax.Array
 ) -> Looping:
@@ -90,7 +66,7 @@ def measure_looping(
   """
   is_node = nodes != PADDING
   length = jnp.sum(is_node, axis=-1)
-  locked = jax.vmap(jax.vmap(in_locked_cycle))(nodes)
+  locked = jax.vmap(jax.vmap(cycles.in_cycle))(nodes)
   return Looping(
     locked_cycle_share=jnp.mean(jnp.sum(locked, axis=-1) / length, axis=0),
     locked=jnp.mean(locked[..., -1], axis=0),

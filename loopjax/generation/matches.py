@@ -2,7 +2,8 @@
 
 A match at lag p has length m: the last m tokens are the m tokens that stand p before them, and no more are. It is
 longer by one, or over, with every token, so it costs one comparison a lag. What followed the earlier occurrence is the
-token that would make the match longer. A match of length m is a stretch of m + p tokens with period p.
+token that would make the match longer. A match of length m is a stretch of m + p tokens with period p: `cycles` says
+when that is a locked cycle.
 
 Example: after `a b x a b` the match at lag 3 has length 2, all others 0; `x` would make it longer.
 
@@ -17,8 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from loopjax.generation.processors import Context, Prompt, Sizes
-
-REPETITIONS = 3  # from which on a periodic stretch is a locked cycle, as in `loops.cycles`; a test compares them
 
 
 class Matches(NamedTuple):
@@ -86,13 +85,3 @@ def greatest(scores: jax.Array, text: jax.Array, vocabulary: int) -> jax.Array:
   g, r = (jnp.arange(size).reshape(shape) for size, shape in zip(text.shape, ((-1, 1, 1), (1, -1, 1)), strict=False))
   tokens = jnp.where(text < 0, vocabulary, text)  # no token: dropped
   return jnp.zeros((*text.shape[:2], vocabulary), scores.dtype).at[g, r, tokens].max(scores, mode="drop")
-
-
-def tail_period(lengths: jax.Array, window: int, min_length: int) -> jax.Array:
-  """The period of the locked cycle at the end of the last `window` tokens, [G, R]; 0 where there is none.
-
-  A cycle has `REPETITIONS` of its block or more, and at least `min_length` tokens. Of several, the smallest period.
-  """
-  lengths = lengths[..., : window // REPETITIONS]
-  is_cycle = lengths + lags(lengths) >= jnp.maximum(REPETITIONS * lags(lengths), min_length)
-  return jnp.where(jnp.any(is_cycle, axis=-1), jnp.argmax(is_cycle, axis=-1) + 1, 0)

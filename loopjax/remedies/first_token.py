@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from loopjax.generation.cycles import tail_cycle
 from loopjax.models import transformer
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import own_walks
@@ -119,7 +120,7 @@ def find_pairs(walks: jax.Array, next_labels: jax.Array, logits: jax.Array, min_
     logits: [B, W - 1, V], what the student said at each node.
     min_p: scalar.
   """
-  start, period = (part[:, None] for part in jax.vmap(own_walks.cycle_at_end)(walks))
+  start, _, period = (part[:, None] for part in jax.vmap(tail_cycle)(walks))
   q = jax.nn.softmax(logits)
   taken = jax.nn.one_hot(next_labels, logits.shape[-1], dtype=bool)
   alternatives = (q >= min_p * pick(q, next_labels)[..., None]) & ~taken

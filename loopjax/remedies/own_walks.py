@@ -1,4 +1,4 @@
-"""A student's own walks inside training, greedy or drawn, and the locked cycles in which they end.
+"""A student's own walks inside training, greedy or drawn.
 
 Shapes: B rows, K walks of a row, W nodes of a walk, V vocabulary.
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from loopjax.generation.processors.temperature import Temperature
 from loopjax.generation.settings import Columns, at_temperatures
-from loopjax.loops.cycles import REPETITIONS
 from loopjax.models.transformer import Transformer
 from loopjax.star_graph import rollouts, student_functions, teacher
 from loopjax.star_graph.graph import Graph, StarGraph, sample_goal, sample_graph
 from loopjax.star_graph.objective import TaskState
 from loopjax.star_graph.student_functions import Problems
-from loopjax.star_graph.teacher import PADDING, TeacherProbabilities
+from loopjax.star_graph.teacher import TeacherProbabilities
 
 
 class Problem(NamedTuple):
@@ -100,21 +98,3 @@ def read_groups(task: StarGraph, model: Transformer, params: Any, problems: Prob
   """The same of several walks a row, [B, K, W], logits [B, K, W - 1, V]."""
   student = student_functions.functions_of(model, task)
   return student.read(params, *_asked(problems, walks.shape[1]), walks)
-
-
-def cycle_at_end(walk: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Start and period of the locked cycle that reaches the end of a walk [W]; the period is 0 where there is none.
-
-  As `loops.cycles` defines it: the smallest period that repeats three times or more, and the first node from which on
-  it does. A walk that ended before the cut is in no cycle.
-  """
-  size = walk.shape[0]
-  place = jnp.arange(size)
-  periods = jnp.arange(1, size // REPETITIONS + 1)
-  earlier = place[None] - periods[:, None]
-  differs = (earlier >= 0) & (walk[jnp.maximum(earlier, 0)] != walk[None])
-  starts = jnp.max(jnp.where(differs, earlier + 1, 0), axis=1)  # after the last node whose period-later one differs
-  is_locked = size - starts >= REPETITIONS * periods
-  which = jnp.argmax(is_locked)
-  found = jnp.any(is_locked) & (walk[-1] != PADDING)
-  return jnp.where(found, starts[which], size), jnp.where(found, periods[which], 0)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -38,17 +37,15 @@ def place(tree: Any, mesh: Mesh) -> Any:
   num_devices = mesh.shape[SEED]
   sharding = NamedSharding(mesh, PartitionSpec(SEED))
 
-  def pad(leaf: jax.Array) -> jax.Array:
-    missing = -leaf.shape[0] % num_devices
-    return jnp.concatenate([leaf] + [leaf[-1:]] * missing) if missing else leaf
-
   def put(leaf: jax.Array) -> jax.Array:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
     whole = np.asarray(leaf)  # every process has it, and gives its own devices their rows
+    padding = [whole[-1:]] * (-len(whole) % num_devices)
+    whole = np.concatenate([whole, *padding]) if padding else whole  # by jax it would be a program for each shape
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
-  return jax.tree.map(lambda leaf: put(pad(leaf)), tree)
+  return jax.tree.map(put, tree)
 
 
 def to_host(tree: Any, num_seeds: int) -> Any:

@@ -145,7 +145,9 @@ def load_rows(folder: str | os.PathLike[str], abstract_row: State, num_rows: int
     folder, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), abstract_row)
   )
   assert loaded is not None  # it had a step when its shapes were read
-  return jax.tree.map(lambda leaf: leaf[:num_rows], loaded[0]), loaded[1]
+  # In one program: else every shape of a leaf compiles one of its own.
+  first_rows = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf[:num_rows], state))
+  return first_rows(loaded[0]) if num_saved > num_rows else loaded[0], loaded[1]
 
 
 def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:

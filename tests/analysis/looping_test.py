@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopjax.analysis import looping
-from loopjax.generation import laws
+from loopjax.generation import cycles, laws
 from loopjax.generation.settings import at_temperatures
 from loopjax.loops.cycles import locked_cycles
 from loopjax.runtime import devices
@@ -21,7 +21,7 @@ from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import Training
 
 SIZE = 20
-_IN_CYCLE = jax.jit(looping.in_locked_cycle)
+_IN_CYCLE = jax.jit(cycles.in_cycle)
 
 
 def covered(walk: list[int]) -> list[bool]:

@@ -23,14 +23,6 @@ from tests.analysis import temporal_errors_test as models
 NUM_LAGS = 2
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class TeacherWalksTest(absltest.TestCase):
   def test_valid_walks_to_the_goals_as_long_as_exact_theory_says(self):
     task = StarGraph(num_chains=3, chain_length=2, max_steps=20, reset_prob=0.1, explore_prob=0.8, visited_margin=0.1)

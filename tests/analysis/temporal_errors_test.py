@@ -32,14 +32,6 @@ REPLICATES = 24
 NAN = float("nan")
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 # Models of errors with known answers: no student, no walks; errors drawn in NumPy.
 
 MODEL_TASK = StarGraph(num_chains=4, chain_length=2, max_steps=14, explore_prob=1.0)

@@ -37,14 +37,6 @@ TRAINING = Training(num_steps=3, rows_per_step=2)
 TEMPERATURES = (0.0, 0.7, 2.0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def mesh_of(num_devices: int):
   return jax.make_mesh(
     (num_devices, 1), (devices.SEED, devices.DATA), (AxisType.Auto, AxisType.Auto), devices=jax.devices()[:num_devices]

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-import jax
 import numpy as np
 import pandas as pd
 import tqdm
@@ -17,14 +16,6 @@ from absl.testing import absltest, parameterized
 from experiments import fixed_graph, null_worlds, proposition_one, registry
 
 REPLICATIONS = 2
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache

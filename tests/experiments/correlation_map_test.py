@@ -7,7 +7,6 @@ import pathlib
 import tempfile
 from unittest import mock
 
-import jax
 import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
@@ -31,14 +30,6 @@ TINY = dataclasses.replace(
   model=Transformer(num_layers=1, num_heads=2, width=8), training=Training(num_steps=4, rows_per_step=2),
   taken=(0.5, 1.0), num_seeds=2, num_graphs=4,
 )  # fmt: skip
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def said(config: CorrelationMap, cell: Cell) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from unittest import mock
 
-import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -24,14 +23,6 @@ TINY = InjectedLoops(
   training=Training(num_steps=3, rows_per_step=2), num_seeds=6, temperatures=(0.0, 0.2, 0.4),
   num_graphs=32, num_cycles=6, repetitions=(1, 2, 5),
 )  # fmt: skip
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def students_of(world: str) -> null_worlds.Pretender:

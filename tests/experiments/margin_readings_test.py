@@ -8,7 +8,6 @@ import pathlib
 import tempfile
 from unittest import mock
 
-import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -28,14 +27,6 @@ TINY = dataclasses.replace(
   model=Transformer(num_layers=1, num_heads=2, width=8), training=Training(num_steps=3, rows_per_step=2),
   temperatures=(0.0, 1.0), num_seeds=2, num_graphs=16,
 )  # fmt: skip
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 class MeasureTest(absltest.TestCase):

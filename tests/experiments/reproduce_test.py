@@ -72,14 +72,6 @@ FIGURES = [
 ]  # fmt: skip
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class ReproduceTest(parameterized.TestCase):
   def test_everything_is_written_and_nothing_is_run_twice_or_under_another_config(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -101,7 +93,9 @@ class ReproduceTest(parameterized.TestCase):
     (poisoned,) = checkpoints.load_config(folder / "checkpoints" / "injected_loops")["tasks"].values()
     self.assertEqual(poisoned["injected_share"], 0.5)  # the clean ones are students of risk aversion
 
-    again = reproduce.run("tiny", folder, TINY[:1])  # as with --only: the other verdicts stay
+    with mock.patch.object(reproduce.report, "write") as write:  # it would say the same again
+      again = reproduce.run("tiny", folder, TINY[:1])  # as with --only: the other verdicts stay
+    write.assert_called_once_with(folder, folder / "report.html", reproduce.descriptions())
     self.assertCountEqual(again["claim"], table["claim"])
     self.assertCountEqual(pd.read_csv(folder / "claims.csv")["claim"], table["claim"])
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")

@@ -19,14 +19,6 @@ SIZES = Sizes(num_prompts=6, num_columns=3, vocabulary=6, length=15)
 WIDTH = 4
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Recurrent:
   """A small recurrent model: h' = tanh(h W + embedding of the token), logits = h' U."""
 

@@ -51,12 +51,6 @@ def walk(generation: Generation, seed: int = 0):
   return program(generation)(generation.traced(), jax.random.key(seed))
 
 
-def compile_quickly(test: parameterized.TestCase) -> None:
-  """Within this test compiling takes most of the time."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  test.addCleanup(jax.config.update, "jax_disable_most_optimizations", False)
-
-
 class GridTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
@@ -82,7 +76,6 @@ class GridTest(parameterized.TestCase):
   @parameterized.parameters(0, 1, 2, 3)
   def test_a_column_is_what_its_processor_does_without_the_others(self, group):
     """Neutral ones do nothing to it, not even to its draws."""
-    compile_quickly(self)
     few = PROCESSORS[group::4]
     columns = [{p.name: OTHER[p.name], "temperature": t} for p in few for t in (0.0, 1.0)]
     found = walk(by_name((*few, Temperature()), columns)).tokens
@@ -115,7 +108,6 @@ class GridTest(parameterized.TestCase):
     np.testing.assert_array_equal(self.walked.tokens[:, column, 9:], generate.NO_TOKEN)
 
   def test_any_order_runs_and_orders_differ(self):
-    compile_quickly(self)
     all_at_once = {p.name: OTHER[p.name] for p in PROCESSORS if p.name not in ("early_stop", "no_repeat_ngram")}
     columns = [all_at_once | {"temperature": t} for t in (0.0, 0.7)]
     backwards = walk(by_name((Temperature(), *reversed(PROCESSORS)), columns)).tokens
@@ -132,7 +124,6 @@ class TextTest(parameterized.TestCase):
       self.assertEqual(generate.newest_first(tokens, step)[0, 0].tolist(), expected)
 
   def test_the_shortest_and_the_all_banned(self):
-    compile_quickly(self)
     generation = at_temperatures((0.0, 1.0), *SHORT.values(), NoRepeatNgram())
     run = program(generation, length=2)(generation.traced(), jax.random.key(0))
     self.assertEqual(run.tokens.shape, (PROMPTS, 2, 2))

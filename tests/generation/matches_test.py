@@ -1,8 +1,7 @@
-"""Match lengths and the online detector: against brute force, and against the cycles of `loopjax.loops`."""
+"""Match lengths against brute force, and texts that loop for the tests of what reads them."""
 
 from __future__ import annotations
 
-import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from loopjax.generation import generate, matches
 from loopjax.generation.processors import Context, Prompt, Sizes
-from loopjax.loops import cycles, online
 from tests.generation.brute_force import common_end
 
 LENGTH = 36
@@ -30,12 +28,12 @@ def followed(tokens: jax.Array, prompt: jax.Array | None = None) -> jax.Array:
   return jax.lax.scan(step, matches.begin(Sizes(*tokens.shape[:2], 9, LENGTH), given), jnp.arange(LENGTH))[1]
 
 
-def loop_of(draw) -> list[int]:
-  """A text that goes into a loop, and may leave it."""
+def loop_of(draw, leaves: bool = True) -> list[int]:
+  """A text that goes into a loop, and leaves it where there is room and `leaves`."""
   small = st.integers(0, 2)
   text = draw(st.lists(small, max_size=12))
   block = draw(st.lists(small, min_size=1, max_size=8))
-  text += block * draw(st.integers(1, LENGTH // len(block)))
+  text += block * (draw(st.integers(1, LENGTH // len(block))) if leaves else LENGTH)
   return (text + draw(st.lists(small, min_size=LENGTH, max_size=LENGTH)))[:LENGTH]
 
 
@@ -56,27 +54,6 @@ class MatchesTest(parameterized.TestCase):
         expected = [common_end(text[:-lag], text) for lag in range(1, len(text))]
         self.assertEqual(found[step, g, r, : len(text) - 1].tolist(), expected)
         self.assertFalse(np.any(found[step, g, r, len(text) - 1 :]))
-
-  @hypothesis.settings(max_examples=15)
-  @hypothesis.given(data=st.data(), window=st.integers(3, LENGTH), min_length=st.integers(0, 20))
-  def test_the_twin_of_the_offline_detector(self, data, window, min_length):
-    """The smallest period of the cycles that reach the end of the last `window` tokens."""
-    hypothesis.assume(min_length <= window)
-    text = loop_of(data.draw)
-    found = matches.tail_period(followed(jnp.array(text)[None, None])[:, 0], window, min_length)[:, 0].tolist()
-    for step in range(LENGTH):
-      tails = [c for c in cycles.locked_cycles(text[: step + 1][-window:], min_length=min_length) if c.is_tail]
-      self.assertEqual(found[step], min((c.period for c in tails), default=0))
-
-  @hypothesis.given(data=st.data())
-  def test_the_twin_of_the_online_detector(self, data):
-    text, watch = loop_of(data.draw), online.CycleWatch(LENGTH, min_length=6)
-    found = matches.tail_period(followed(jnp.array(text)[None, None])[:, 0], LENGTH, 6)[:, 0].tolist()
-    for step, token in enumerate(text):
-      self.assertEqual(found[step] > 0, watch.append(token) is not None)
-
-  def test_repetitions_are_those_of_loops(self):
-    self.assertEqual(matches.REPETITIONS, cycles.REPETITIONS)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,6 @@ CASES, LENGTH, VOCABULARY = 1000, 30, 12
 
 def setUpModule():
   torch.set_num_threads(1)
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Cases:

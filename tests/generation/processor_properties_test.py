@@ -46,14 +46,6 @@ FIELDS = {
 }
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def each() -> list[dict]:
   return [{"testcase_name": processor.name, "processor": processor} for processor in ONE_OF_EACH]
 

@@ -13,6 +13,7 @@ from absl.testing import absltest, parameterized
 from loopjax.models import attention
 from loopjax.models.attention import KeysValues
 from loopjax.runtime import devices
+from tests.compiling import WELL
 
 B, H, R, L, K, F = 2, 3, 2, 5, 7, 4
 
@@ -109,10 +110,11 @@ class AttendTest(parameterized.TestCase):
       mixed, pull = jax.vjp(lambda *inputs: attention.attend(jnp.dtype("bfloat16"), *inputs, mask), query, own)
       return mixed, pull(cotangent)
 
-    found = jax.jit(gradients, compiler_options=devices.compiler_options(brief=False))(query, own)
     expected = with_gradients(lambda *inputs: plain(*inputs, mask)[0], query, own, cotangent=cotangent)
-    for a, b in zip(jax.tree.leaves(found), expected, strict=True):
-      np.testing.assert_allclose(a, b, atol=0.05 * max(1.0, np.abs(b).max()))
+    for options in (WELL | devices.compiler_options(brief=False), devices.compiler_options(brief=True)):
+      found = jax.jit(gradients, compiler_options=options)(query, own)
+      for a, b in zip(jax.tree.leaves(found), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=0.05 * max(1.0, np.abs(b).max()))
 
   def test_weights_are_those_of_a_plain_softmax(self):
     query, own, mask, _ = arguments()

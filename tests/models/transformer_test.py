@@ -25,14 +25,6 @@ MODEL = Transformer(num_layers=2, num_heads=2, width=16)
 PAPER = Transformer(num_layers=12, num_heads=12, width=768)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def sample_packed(task: StarGraph, rows: int, streams: int, length: int) -> Row:
   """A batch of packed teacher rows, fields [B, ...]; kept, since the sampler takes seconds to compile."""

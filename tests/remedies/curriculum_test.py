@@ -24,14 +24,6 @@ MODEL, TRAINING = Transformer(num_layers=1, num_heads=1, width=4), Training(stre
 KEY = jax.random.key(0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def samplers():
   """Rows by the objective and by maximum likelihood: one program each, for every step and every task."""

@@ -25,14 +25,6 @@ TRAINING = Training(streams_per_row=40, stream_length=15)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def repeated_row() -> DittoRow:
   row = cases.jit(lambda key: ditto.repeated_row(TASK, TRAINING, key, task_state(TASK, TRAINING)))(jax.random.key(0))

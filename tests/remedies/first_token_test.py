@@ -1,12 +1,9 @@
-"""First token of a loop: cycles against `loops`, pairs and losses by hand and in plain Python, signs, the reference."""
+"""First token of a loop: pairs and losses by hand and in plain Python, signs, the reference."""
 
 from __future__ import annotations
 
-import functools
 import math
 
-import hypothesis
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,37 +21,6 @@ from tests.remedies.groups_test import MODEL
 
 TASK = StarGraph(2, 1, max_steps=10, reset_prob=0.3, explore_prob=0.5)
 SIZE = 15
-
-
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
-@functools.cache
-def jitted_cycle():
-  return cases.jit(own_walks.cycle_at_end)
-
-
-class CycleTest(absltest.TestCase):
-  @hypothesis.settings(max_examples=200)
-  @hypothesis.given(st.lists(st.integers(0, 2), max_size=SIZE), st.lists(st.integers(0, 2), min_size=1, max_size=SIZE))
-  def test_as_loops_finds_them(self, before, block):
-    walk = (before + block * SIZE)[:SIZE]
-    start, period = (int(part) for part in jitted_cycle()(np.array(walk)))
-    expected = [cycle for cycle in locked_cycles(walk, min_length=0) if cycle.is_tail]
-    if not expected:
-      self.assertEqual((start, period), (SIZE, 0))
-    else:
-      smallest = min(expected, key=lambda cycle: cycle.period)
-      self.assertEqual((start, period), (smallest.start, smallest.period))
-
-  def test_a_walk_that_has_ended_is_in_no_cycle(self):
-    walk = [0, 1] * 5 + [2] + [-1] * 4
-    self.assertEqual(jitted_cycle()(np.array(walk))[1], 0)
 
 
 def plain_pair(walk, labels, logits, min_p):

@@ -63,14 +63,6 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
 TESTED_ELSEWHERE = ("growing_chains", "label_noise", "loss_hints", "margin_loss", "multi_token", "reversed_chain")
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def train(objectives: list[ObjectiveConfig], folder=None, task: StarGraph = TASK) -> Students:
   asked = [task] * len(objectives), MODEL, TRAINING, SEEDS, devices.device_mesh()
   with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):  # compiles quickly

@@ -24,14 +24,6 @@ TRAINING = Training(streams_per_row=200)
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def clean_row() -> encoding.Row:
   """Maximum likelihood's row of the key that `sample` draws with."""

@@ -26,14 +26,6 @@ TRAINING = Training(streams_per_row=60, stream_length=15)
 LONGEST = 14
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def plain_erasure(walk: list[int]) -> list[int]:
   """Lawler's, in the order of time: a node that is already on the path takes the path back to itself."""
   path: list[int] = []

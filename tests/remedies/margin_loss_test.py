@@ -29,14 +29,6 @@ MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=4, rows_per_step=8, learning_rate=0.01, warmup_steps=0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def walks_of(batch: encoding.Row):
   """Every walk of a batch as a list of (row, stream, position, node), without its goal token and the padding."""
   for row, stream in np.ndindex(batch.nodes.shape[:2]):

@@ -34,14 +34,6 @@ TRAINING = Training(streams_per_row=2, stream_length=30)
 KEY = jax.random.key(0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def plain_row() -> Row:
   """The packed rows of `cases` as one row of eight streams on one graph."""
   batch = cases.packed_batch(TASK, 1, 8, 30)

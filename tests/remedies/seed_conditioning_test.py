@@ -23,14 +23,6 @@ SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def told(once: str, share: float) -> encoding.Row:
   """The packed rows of `cases`, as one row of eight streams."""

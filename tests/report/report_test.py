@@ -46,11 +46,6 @@ class Bomb:
 
 def setUpModule():
   sys.addaudithook(lambda event, _: UNPICKLED.append(event) if event == "pickle.find_class" else None)
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def claims_frame() -> pd.DataFrame:

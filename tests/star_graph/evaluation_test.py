@@ -21,14 +21,6 @@ MODEL = Transformer(num_layers=1, num_heads=2, width=8)
 MEASURES = list(WalkMeasures._fields)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def measures(seed_numbers: range) -> list[pd.DataFrame]:
   """Of fresh students: legal walks, walks as they are, and losses along the teacher's walks, on graphs of their own."""
   mesh = devices.device_mesh()

@@ -19,14 +19,6 @@ from loopjax.training.step import Training
 TASK = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=14, reset_prob=0.2, explore_prob=0.6)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class MeanLossTest(absltest.TestCase):
   def test_by_hand(self):
     """Over the moves of all walks alike: a long walk counts for more."""

@@ -44,14 +44,6 @@ INJECTED = [
 ]  # fmt: skip
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def rolled_out(law: Law, tasks: list[StarGraph], num_graphs: int = 600) -> evaluation.Rollouts:
   """On the host, leaves [S, G, R, ...], `SEEDS` for every task."""
   mesh = devices.device_mesh()

@@ -22,6 +22,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType
 
 from loopjax.generation import generate
+from loopjax.generation.processors import Processor
 from loopjax.generation.processors.temperature import Temperature
 from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models import transformer
@@ -49,14 +50,6 @@ SEED = 3  # of parameters: half of their greedy walks reach the goal
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def problems_of(task: StarGraph) -> Problems:
   """24 graphs, one rollout for each of the three temperatures."""
@@ -70,16 +63,26 @@ class Programs(NamedTuple):
 
 
 @functools.cache
-def programs(task: StarGraph, generation: Generation, model: Transformer = MODEL) -> Programs:
-  """Compiled `begin` of a key, `advance` of continuations and a number of steps, `finish` of continuations."""
+def compiled(task: StarGraph, processors: tuple[Processor, ...], model: Transformer) -> Programs:
+  """`Programs` whose first argument is the columns, where strengths count: one for all temperatures."""
   problems, params = problems_of(task), random_params(model, task, SEED)
   probabilities, student = teacher.teacher_probabilities(task), student_functions.functions_of(model, task)
-  asked = Asked(task, student, params, probabilities, problems, generation.processors, generation.traced())
+
+  def asked(columns):
+    return Asked(task, student, params, probabilities, problems, processors, columns)
+
   return Programs(
-    jax.jit(lambda key: rollouts.begin(asked, key)),
-    jax.jit(lambda continuations, num_steps: rollouts.advance(asked, continuations, num_steps=num_steps)),
+    jax.jit(lambda columns, key: rollouts.begin(asked(columns), key)),
+    jax.jit(lambda columns, begun, num_steps: rollouts.advance(asked(columns), begun, num_steps=num_steps)),
     jax.jit(lambda continuations: rollouts.finish(task, probabilities, problems, continuations)),
   )
+
+
+def programs(task: StarGraph, generation: Generation, model: Transformer = MODEL) -> Programs:
+  """Compiled `begin` of a key, `advance` of continuations and a number of steps, `finish` of continuations."""
+  begin, advance, finish = compiled(task, generation.processors, model)
+  columns = generation.traced()
+  return Programs(functools.partial(begin, columns), functools.partial(advance, columns), finish)
 
 
 def continued(task: StarGraph, generation: Generation, chunks=(11,), model: Transformer = MODEL):
@@ -351,29 +354,29 @@ def outcome_of(task: StarGraph, nodes: list[int], goal_chain: int) -> tuple[str,
   return "cut", len(nodes)
 
 
-def scripted(task: StarGraph, nodes: list[int]) -> Student:
-  """Goes from node to node of `nodes` with certainty, whatever it reads; N stands for a label off the graph."""
+@functools.cache
+def scripted(task: StarGraph) -> Student:
+  """Goes from node to node of its parameters [W] with certainty; N stands for a label off the graph."""
 
   def begin(params, probabilities, problems):
     of_node = jax.vmap(lambda labels: jnp.append(labels, jnp.argmin(jnp.zeros(task.vocabulary_size).at[labels].set(1))))
     return of_node(problems.graphs.labels)
 
   def step(params, labels_of_nodes, labels, index):
-    label = labels_of_nodes[:, jnp.asarray(nodes)[index + 1]]
+    label = labels_of_nodes[:, params[index + 1]]
     logits = 100 * jax.nn.one_hot(label, task.vocabulary_size)
     return jnp.broadcast_to(logits[:, None], (*labels.shape, task.vocabulary_size)), labels_of_nodes
 
   return Student(begin, step, read=None)
 
 
-def same_everywhere(task: StarGraph, of_nodes: np.ndarray) -> Student:
-  """Gives node i the logit `of_nodes`[i], whatever it reads; those of index N to labels off the graph."""
+@functools.cache
+def same_everywhere(task: StarGraph) -> Student:
+  """Gives node i the logit `params`[i], whatever it reads; those of index N to labels off the graph."""
 
   def begin(params, probabilities, problems):
-    fresh = jnp.full(task.vocabulary_size, jnp.float32(of_nodes[-1]))
-    return jax.vmap(lambda labels: fresh.at[labels].set(jnp.asarray(of_nodes[:-1], jnp.float32)))(
-      problems.graphs.labels
-    )
+    fresh = jnp.full(task.vocabulary_size, params[-1])
+    return jax.vmap(lambda labels: fresh.at[labels].set(params[:-1]))(problems.graphs.labels)
 
   def step(params, logits, labels, index):
     return jnp.broadcast_to(logits[:, None], (*labels.shape, task.vocabulary_size)), logits
@@ -381,24 +384,31 @@ def same_everywhere(task: StarGraph, of_nodes: np.ndarray) -> Student:
   return Student(begin, step, read=None)
 
 
-def walk_with(
-  task: StarGraph, student: Student, *, num_graphs: int, temperature: float = 0.0,
-  processors=(),
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-  """One walk of a student without parameters on each of some graphs, [G, W], and the goals, [G]."""
+@functools.cache
+def walking(task: StarGraph, student: Student, num_graphs: int, processors: tuple[Processor, ...]):
+  """A compiled walk: (key, parameters, the teacher's probabilities, columns) -> nodes [G, W] and goals [G]."""
 
   @jax.jit
-  def walk(key):
+  def walk(key, params, probabilities, columns):
     problem_key, walk_key = jax.random.split(key)
     problems = sample_problems(task, problem_key, num_graphs, 1)
-    probabilities = teacher.teacher_probabilities(task)
-    generation = at_temperatures((temperature,), *processors)
-    asked = Asked(task, student, (), probabilities, problems, generation.processors, generation.traced())
+    asked = Asked(task, student, params, probabilities, problems, processors, columns)
     continuations = rollouts.advance(asked, rollouts.begin(asked, walk_key), num_steps=task.max_steps - 1)
     rollout = rollouts.finish(task, probabilities, problems, continuations)
     return rollout.nodes[:, 0], problems.goal_chain[:, 0]
 
-  return jax.tree.map(np.asarray, walk(jax.random.key(0)))
+  return walk
+
+
+def walk_with(
+  task: StarGraph, make_student: Callable[[StarGraph], Student], params: np.ndarray, *, num_graphs: int,
+  temperature: float = 0.0, processors=(),
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+  """One walk of a student on each of some graphs, [G, W], and the goals, [G]; one program for all probabilities."""
+  sizes, generation = teacher.sizes_of(task), at_temperatures((temperature,), *processors)
+  walk = walking(sizes, make_student(sizes), num_graphs, generation.processors)
+  given = jnp.asarray(params), teacher.teacher_probabilities(task), generation.traced()
+  return jax.tree.map(np.asarray, walk(jax.random.key(0), *given))
 
 
 def padded(task: StarGraph, nodes: list[int]) -> list[int]:
@@ -425,14 +435,14 @@ class InvalidMoveTest(parameterized.TestCase):
     """Whatever the student would do next, here to go on as the teacher does; also where it leaps onto the goal."""
     goal = settings.pop("goal", None)
     task = dataclasses.replace(self.LONG, **settings)
-    walks, goals = walk_with(task, scripted(task, (script + [0, 1, 2, 3, 0, 1, 4, 5] * 2)[:12]), num_graphs=8)
+    walks, goals = walk_with(task, scripted, np.array((script + [0, 1, 2, 3, 0, 1, 4, 5] * 2)[:12]), num_graphs=8)
     self.assertEqual(set(goals.tolist()), {0, 1})
     for walk in walks[goals == goal] if goal is not None else walks:
       self.assertEqual(walk.tolist(), padded(task, script), name)
 
   def test_a_leap_onto_the_goal_is_broken_and_not_reached(self):
     """The walk measures say so too; the goal's leaf is 3 or 5."""
-    walks, goals = walk_with(self.LONG, scripted(self.LONG, [0, 1, 3] + [0] * 9), num_graphs=8)
+    walks, goals = walk_with(self.LONG, scripted, np.array([0, 1, 3] + [0] * 9), num_graphs=8)
     leaps_onto_goal = goals == 0
     self.assertBetween(leaps_onto_goal.sum(), 1, 7)
     measure = functools.partial(
@@ -445,7 +455,7 @@ class InvalidMoveTest(parameterized.TestCase):
 
   def test_valid_moves_to_the_goal_and_to_the_cut(self):
     script = [0, 1, 2, 3] + 4 * [0, 1]
-    walks, goals = walk_with(self.LONG, scripted(self.LONG, script), num_graphs=8)
+    walks, goals = walk_with(self.LONG, scripted, np.array(script), num_graphs=8)
     for walk, goal in zip(walks, goals, strict=True):
       self.assertEqual(walk.tolist(), padded(self.LONG, script[:4]) if goal == 0 else script)
 
@@ -459,8 +469,8 @@ class LegalMovesTest(parameterized.TestCase):
     """Of a student that likes invalid moves best; chi-square at every node, at temperature 0.7."""
     task, temperature = dataclasses.replace(InvalidMoveTest.LONG, reset_prob=reset_prob), 0.7
     logits = np.array([0.3, 2.5, -0.2, 0.9, 0.4, 1.5, 3.0])
-    student, processors = same_everywhere(task, logits), (LegalMoves(task),)
-    walks, goals = walk_with(task, student, num_graphs=1500, temperature=temperature, processors=processors)
+    drawn = functools.partial(walk_with, task, same_everywhere, logits, temperature=temperature)
+    walks, goals = drawn(num_graphs=1500, processors=(LegalMoves(teacher.sizes_of(task)),))
     moves = collections.defaultdict(collections.Counter)
     for walk, goal in zip(walks.tolist(), goals, strict=True):
       outcome, end = outcome_of(task, walk, goal)
@@ -475,7 +485,7 @@ class LegalMovesTest(parameterized.TestCase):
         result = scipy.stats.chisquare(counts, counts.sum() * weights / weights.sum())
         print(f"reset {reset_prob:g}, node {node}: {dict(moves[node])}, p value {result.pvalue:.3f}")
         self.assertGreater(result.pvalue, SMALLEST_P)
-    without, _ = walk_with(task, student, num_graphs=100, temperature=temperature)
+    without, _ = drawn(num_graphs=100)
     self.assertGreater(np.mean(without[:, 4] == PADDING), 0.9)  # as it is, it leaves the graph
 
 
@@ -562,7 +572,7 @@ class EvaluationTest(absltest.TestCase):
     self.assertTrue(np.any(found[0].nodes[..., 9:] != PADDING))  # the last chunk was needed
 
   def test_draws_at_one_temperature_do_not_depend_on_which_others_are_listed(self):
-    several, alone, twice = (evaluated(4, listed) for listed in ((0.0, 0.4, 1.0), (0.4,), (0.4, 0.4)))
+    several, alone, twice = (evaluated(4, listed) for listed in ((0.0, 0.4, 1.0), (0.4,), (0.4,) * 3))
     np.testing.assert_array_equal(alone.problems.graphs.labels, several.problems.graphs.labels)
     np.testing.assert_array_equal(alone.nodes[:, :, 0], several.nodes[:, :, 1])
     np.testing.assert_allclose(alone.confidence[:, :, 0], several.confidence[:, :, 1], rtol=1e-5)

@@ -29,14 +29,6 @@ GRAPH = GraphTransformer(num_layers=1, num_heads=2, width=16, graph_rounds=2, no
 RANDOM = dataclasses.replace(GRAPH, random_features=3)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN),

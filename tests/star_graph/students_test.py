@@ -36,14 +36,6 @@ GROUPS = {
 }
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def train(tasks=TASKS[:2], **settings) -> Students:
   arguments = {"model": MODEL, "config": TRAINING, "seed_numbers": SEEDS, "mesh": devices.device_mesh()} | settings
   return students.train_students(tasks, **arguments)
@@ -135,10 +127,11 @@ class LoadTest(FolderTest):
       np.testing.assert_array_equal(leaf, np.array(expected))
 
   def test_objectives_change_what_is_learnt(self):
-    """Else the test above could not tell them apart. A share of 0 is maximum likelihood."""
+    """Else the test above could not tell them apart. A share of 0 is maximum likelihood, but for rounding."""
     trained = {name: train(objectives=objectives) for name, objectives in GROUPS.items()}
+    is_close = functools.partial(np.allclose, rtol=1e-5, atol=1e-6)
     for name, task, is_same in (("noise", 0, True), ("noise", 1, False), ("margin", 1, False)):
-      same = all(map(np.array_equal, parameters(trained[name], task), parameters(trained["likelihood"], task)))
+      same = all(map(is_close, parameters(trained[name], task), parameters(trained["likelihood"], task)))
       self.assertEqual(same, is_same, (name, task))
 
   def test_an_objective_that_is_not_known(self):

@@ -33,14 +33,6 @@ TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=4, explore_prob=e) fo
 NAMES = [f"explore_prob={e},seed={seed}" for e in (0.1, 0.9) for seed in SEEDS]
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def needs(package: str):
   is_here = importlib.util.find_spec(package) is not None
   return absltest.skipUnless(is_here, f"needs {package}: pip install loopjax[{package}]")

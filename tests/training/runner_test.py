@@ -34,14 +34,6 @@ TRAINING = Training(num_steps=400, rows_per_step=4, learning_rate=0.01, warmup_s
 RUN_CONFIG = {"task": {"num_chains": 5}, "temperatures": [0.0, 1.0], "seed": 0}
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def objective() -> Objective:
   """Of a student that compiles in a second: one matrix, from noise to noise."""
 

@@ -39,14 +39,6 @@ PAPER = Transformer(num_layers=12, num_heads=12, width=768, matmul_dtype="bfloat
 PAPER_TASK = StarGraph(num_chains=5, chain_length=5, spare_labels=73)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def fresh_state() -> TrainState:
   traced = task_state(TASK, TRAINING)

@@ -18,7 +18,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from loopjax.generation import draws, matches
+from loopjax.generation import cycles, draws, matches
 from loopjax.generation.matches import Matches
 from loopjax.generation.processors import Context, Prompt, Sizes, per_column, register
 from loopjax.runtime.config import COLDEST, check_fields, require
@@ -67,7 +67,7 @@ class LoopTemperature:
   ) -> tuple[tuple[Matches, jax.Array], jax.Array]:
     own, since = state
     own, _ = matches.follow(own, context)
-    is_locked = matches.tail_period(own.lengths, self.window, self.min_length) > 0
+    is_locked = cycles.tail_period(own.lengths, self.window, self.min_length) > 0
     since = jnp.where(is_locked, 0, jnp.minimum(since + 1, NEVER))
     halvings = jnp.maximum(since - self.steps + 1, 0)[..., None] / self.half_life
     temperature = per_column(strength) * 0.5**halvings
