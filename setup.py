@@ -11,7 +11,7 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["loopjax", "loopjax.*", "experiments", "experiments.*"]),
   package_data={
     "loopjax.plotting": ["__init__.pyi"],
-    "loopjax.report": ["template.html", "style.css", "viewer.js"],
+    "loopjax.report": ["template.html", "style.css", "viewer.js", "sorting.js"],
     "loopjax.traces": ["page.html", "page.css", "page.js", "paper.json"],
     "experiments.published": ["*.csv"],
   },

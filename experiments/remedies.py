@@ -13,8 +13,7 @@ What is done is kept for each remedy and base, so a run that was stopped goes on
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +30,7 @@ from loopjax import leaderboard, plotting, statistics
 from loopjax.claim_measures import ratio_measure
 from loopjax.claims import Claim
 from loopjax.models.transformer import Transformer
+from loopjax.report import remedy_sentences
 from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_distinct, require_temperatures
 from loopjax.star_graph.graph import StarGraph
@@ -41,6 +41,7 @@ from loopjax.training.step import Training
 
 NAME = "remedies"
 BASES = ("risk aversion", "one fixed graph", "injected loops")
+KINDS: Mapping[str, Collection[str]] = {"decoding": DECODING, "training": TRAINING, leaderboard.REFERENCE: (PLAIN,)}
 SHOWN = [
   "reached", "broken", "cut", "root_loop_share", "locked_cycle_share", "excess_length", "persistence", "root_kl",
   "divergence", "teacher_divergence", "teacher_capped_length", "response_length", "trained_positions", "train_seconds",
@@ -138,16 +139,13 @@ def _trials(remedy: str) -> range:
 
 def _measured(units: Sequence[Unit], obtain: Obtain) -> pd.DataFrame:
   """The rows of all units, each computed once and kept."""
-  frames = []
-  for unit in tqdm.tqdm(units, desc=NAME, unit="unit", disable=obtain.claims_only):
-    name = f"{remedy_units.FOLDER}/{unit.name}"
-    measured = functools.partial(remedy_units.measure_unit, unit, obtain)
-    frames.append(obtain.once(name, unit, functools.partial(_as_table, name, measured))[name])
-  return pd.concat(frames, ignore_index=True)
+  bar = tqdm.tqdm(units, desc="remedies", unit="unit", disable=obtain.claims_only)
+  return pd.concat([_measured_once(unit, obtain) for unit in bar], ignore_index=True)
 
 
-def _as_table(name: str, measured: Callable[[], pd.DataFrame]) -> Tables:
-  return {name: measured()}
+def _measured_once(unit: Unit, obtain: Obtain) -> pd.DataFrame:
+  name = f"{remedy_units.FOLDER}/{unit.name}"
+  return obtain.once(name, unit, lambda: {name: remedy_units.measure_unit(unit, obtain)})[name]
 
 
 def _screen(config: Remedies, obtain: Obtain) -> pd.DataFrame:
@@ -190,12 +188,38 @@ def measure(config: Remedies, obtain: Obtain) -> Tables:
   return {NAME: frame, f"{NAME}_screening": screening, f"{NAME}_leaderboard": board}
 
 
+def compared(best: pd.DataFrame) -> pd.DataFrame:
+  """The settings to judge: those of `best`, and each remedy's default at the same temperature where it is another.
+
+  Columns remedy, trial, temperature; is_chosen: it is of `best`; is_default: it is the remedy's default.
+  """
+  both = pd.concat([best.assign(is_chosen=True), best.assign(is_chosen=False, trial=0)])
+  settings = both.drop_duplicates(leaderboard.SETTING)[[*leaderboard.SETTING, "is_chosen"]]
+  return settings.assign(is_default=settings["trial"] == 0).reset_index(drop=True)
+
+
 def judged(frame: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
-  """The chosen settings' effects against the best temperature, and the means of `SHOWN` over seeds."""
+  """The leaderboard: a row per base and setting of `compared`, and per base one of plain students at their best.
+
+  Columns are those of `leaderboard.judge` and `leaderboard.error_ratios`, is_chosen, is_default, kind, setting, the
+  means of `SHOWN` over seeds, and teacher_excess_length: what excess length the exact teacher has under the remedy.
+  """
+  keys, settings = leaderboard.KEYS, compared(best)
   plain = frame[frame["remedy"] == PLAIN]
-  rows = frame.merge(best[leaderboard.SETTING], on=leaderboard.SETTING)
-  means = rows.groupby(["base", *leaderboard.SETTING, "setting"], sort=False)[SHOWN].mean().reset_index()
-  return leaderboard.judge(rows, plain).merge(means, on=["base", *leaderboard.SETTING], validate="one_to_one")
+  rows = frame.merge(settings, on=leaderboard.SETTING)
+  effects = leaderboard.judge(rows, plain).merge(leaderboard.error_ratios(rows, plain), on=keys)
+  references = leaderboard.references(plain).assign(is_chosen=False, is_default=False)
+  board = pd.concat([effects.merge(settings, on=leaderboard.SETTING), references], ignore_index=True)
+  kinds = {name: kind for kind, names in KINDS.items() for name in names}
+  return board.assign(kind=board["remedy"].map(kinds)).merge(_means(frame), on=keys, validate="one_to_one")
+
+
+def _means(frame: pd.DataFrame) -> pd.DataFrame:
+  """The means over seeds of `SHOWN` and of teacher_excess_length; NaN where no remedy of the frame has them."""
+  names = [*leaderboard.KEYS, "setting"]
+  known = frame.reindex(columns=[*names, *SHOWN, "capped_length"])
+  known["teacher_excess_length"] = known["teacher_capped_length"] * known["excess_length"] / known.pop("capped_length")
+  return known.groupby(names, sort=False).mean().reset_index()
 
 
 def requests(config: Remedies) -> list[Request]:
@@ -210,11 +234,20 @@ def table(frame: pd.DataFrame) -> str:
 
 
 def show(config: Remedies, tables: Tables, figures: Path) -> str:
-  """Locked cycles against excess length; the table over seeds, and the leaderboard where there is one."""
+  """Locked cycles against excess length; the table over seeds, and the leaderboard where there is one.
+
+  The figure has the chosen settings; where nothing was chosen, all.
+  """
   del config
-  plotting.save(plotting.remedy_plane(tables[NAME], PLAIN), figures / NAME)
-  board = tables.get(f"{NAME}_leaderboard")
-  return table(tables[NAME]) if board is None else f"{board.to_string()}\n\n{table(tables[NAME])}"
+  frame, board = tables[NAME], tables.get(f"{NAME}_leaderboard")
+  kinds = {name: kind for kind, names in KINDS.items() for name in names}
+  if board is None:
+    plotting.save(plotting.remedy_plane(frame, PLAIN, kinds), figures / NAME)
+    return table(frame)
+  chosen = board.loc[board["is_chosen"], leaderboard.SETTING].drop_duplicates()
+  shown = pd.concat([frame[frame["remedy"] == PLAIN], frame.merge(chosen, on=leaderboard.SETTING)])
+  plotting.save(plotting.remedy_plane(shown, PLAIN, kinds), figures / NAME)
+  return f"{remedy_sentences.as_text(board)}\n\n{board.to_string()}\n\n{table(frame)}"
 
 
 def _greedy(remedy: str) -> dict[str, object]:

@@ -191,13 +191,13 @@ _SHARES = (
   "cohort_share_monotone", "persistence", "other_walks_persistence", "other_graphs_persistence", "persistence_per_walk",
   "chance", "other_walks_chance", "other_graphs_chance", "chance_per_walk", "invalid_mass", "cycle_probability",
   "cycle_is_argmax", "largest_child_probability", "goal_child_probability", "total_variation", "confidence",
-  "cohort_confidence", "q10", "q25", "q50", "q75", "q90", "position_share",
+  "cohort_confidence", "q10", "q25", "q50", "q75", "q90", "position_share", "locked_cycle_share",
 )  # fmt: skip
 _CORRELATIONS = ("correlation", "other_walks_correlation", "other_graphs_correlation")
 _SIZES = (
   "returns", "root_loops", "response_length", "successful_length", "distinct_children", "revisits", "length_ratio",
   "loop_ratio", "persistence_ratio", "risk_aversion_ratio", "num_loops", "loop_onset", "loop_period", "cohort_size",
-  "num_reaching", "num_pairs", "child_entropy", "kl_from_solution",
+  "num_reaching", "num_pairs", "child_entropy", "kl_from_solution", "excess_length", "root_kl",
 )  # fmt: skip
 LIMITS: Mapping[str, Limits] = {
   **dict.fromkeys(_SHARES, (0.0, 1.0)),

@@ -11,8 +11,8 @@ from absl.testing import absltest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "loopjax"
 ORDER = (
-  "runtime", "statistics", "ratios", "results", "claim_measures", "claims", "loops", "models", "generation", "training",
-  "star_graph", "remedies", "analysis", "sweep", "plotting", "traces", "report",
+  "runtime", "statistics", "ratios", "leaderboard", "results", "claim_measures", "claims", "loops", "models",
+  "generation", "training", "star_graph", "remedies", "analysis", "sweep", "plotting", "traces", "report",
 )  # a part imports itself and those before it  # fmt: skip
 # A toy student's rows are the toy's: its architecture reads how they are written.
 MAY_LOOK_DOWN = {

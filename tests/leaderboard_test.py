@@ -94,5 +94,27 @@ class JudgeTest(absltest.TestCase):
       leaderboard.judge(pd.concat([one, one]), plain())
 
 
+class ErrorTest(absltest.TestCase):
+  def test_pairs_of_seeds_at_any_temperature(self):
+    """Half the error of the plain student of the same seed, though seeds differ a hundredfold."""
+    own = np.geomspace(0.01, 1.0, len(SEEDS))
+    frame = rows("base", "a", 0, 0.7, 2.0, root_kl=own / 2)
+    found = leaderboard.error_ratios(frame, plain(root_kl=own)).iloc[0]
+    self.assertEqual(found[leaderboard.KEYS].tolist(), ["base", "a", 0, 0.7])
+    np.testing.assert_allclose(found[[f"root_kl_ratio{end}" for end in ("", "_low", "_high")]].astype(float), 0.5)
+
+  def test_a_seed_without_an_error_decides_nothing(self):
+    """Zero and NaN count as seeds and for neither side: four of sixteen leave the interval open at both ends."""
+    own = np.where(np.arange(len(SEEDS)) < 4, [0.0, np.nan] * 8, 0.2)
+    found = leaderboard.error_ratios(rows("base", "a", 0, 0.0, 2.0, root_kl=own), plain(root_kl=0.4)).iloc[0]
+    self.assertAlmostEqual(found["root_kl_ratio"], 0.5)
+    self.assertEqual((found["root_kl_ratio_low"], found["root_kl_ratio_high"]), (0.0, np.inf))
+
+  def test_references_are_plain_students_at_their_best(self):
+    (found,) = leaderboard.references(plain()).to_dict("records")
+    known = {"base": "base", "remedy": "plain", "trial": 0, "temperature": 0.5, "best_temperature": 0.5, "ratio": 1.0}
+    self.assertEqual(found, known | {"root_kl_ratio": 1.0, "verdict": leaderboard.REFERENCE})
+
+
 if __name__ == "__main__":
   absltest.main()

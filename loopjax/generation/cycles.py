@@ -65,8 +65,8 @@ def tail_cycle(text: jax.Array) -> Cycle:
 def in_cycle(text: jax.Array) -> jax.Array:
   """Which tokens of a text [W] lie in locked cycles, [W] bool.
 
-  A cycle of period p is three blocks long or longer. So it has rows of 2 p tokens, each the same as the one a lag later:
-  every such row marks itself and the p tokens behind it.
+  A cycle of period p is three blocks long or longer. So it has rows of 2 p tokens, each the same as the one a lag
+  later. Every such row marks itself and the p tokens behind it.
   """
   repeats, size = _repeats(text), text.shape[0]
   lags = jnp.arange(1, size // REPETITIONS + 1)[:, None]

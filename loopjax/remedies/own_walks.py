@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from loopjax.generation.processors.temperature import Temperature
 from loopjax.generation.settings import Columns, at_temperatures
@@ -16,7 +17,7 @@ from loopjax.star_graph import rollouts, student_functions, teacher
 from loopjax.star_graph.graph import Graph, StarGraph, sample_goal, sample_graph
 from loopjax.star_graph.objective import TaskState
 from loopjax.star_graph.student_functions import Problems
-from loopjax.star_graph.teacher import TeacherProbabilities
+from loopjax.star_graph.teacher import PADDING, TeacherProbabilities
 
 
 class Problem(NamedTuple):

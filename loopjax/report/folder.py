@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
 from loopjax import claims, results
+from loopjax.report import leaderboard
 from loopjax.runtime.config import require
 
 Value = TypeVar("Value")
@@ -31,12 +33,14 @@ class Folder(NamedTuple):
     figures: the SVG files' text.
     runs: the JSON files of `results/`: dicts with config and provenance, and wall_seconds where known.
     tables: the Parquet files of `results/`.
+    boards: those of them that are leaderboards.
   """
 
   claims: pd.DataFrame | None
   figures: dict[str, str]
   runs: dict[str, dict[str, Any]]
   tables: dict[str, Table]
+  boards: Mapping[str, pd.DataFrame] = MappingProxyType({})
 
 
 def attempt(problems: list[str], read: Callable[[], Value]) -> Value | None:
@@ -62,12 +66,21 @@ def read(path: str | os.PathLike[str], problems: list[str]) -> Folder:
   """
   path = Path(path)
   require(path.is_dir(), "results_dir", str(path), "a folder that exists, such as `reproduce` writes it")
+  tables = _read_all(path / "results", ".parquet", _read_table, problems)
   return Folder(
     claims=attempt(problems, lambda: read_claims(path / "claims.csv")),
     figures=_read_all(path / "figures", ".svg", _read_text, problems),
     runs=_read_all(path / "results", ".json", results.read_record, problems),
-    tables=_read_all(path / "results", ".parquet", _read_table, problems),
+    tables=tables,
+    boards=_read_boards(path / "results", list(tables), problems),
   )
+
+
+def _read_boards(folder: Path, tables: list[str], problems: list[str]) -> dict[str, pd.DataFrame]:
+  """The leaderboards among the tables that could be read; most folders have none."""
+  paths = [folder / f"{name}.parquet" for name in tables if name.endswith(leaderboard.SUFFIX)]
+  found = {path.stem: attempt(problems, lambda path=path: leaderboard.read(path)) for path in paths}  # type: ignore[misc]
+  return {name: board for name, board in found.items() if board is not None}
 
 
 def _read_all(folder: Path, suffix: str, read: Callable[[Path], Value], problems: list[str]) -> dict[str, Value]:

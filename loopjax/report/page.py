@@ -15,7 +15,7 @@ from typing import Any
 from loopjax import results
 from loopjax.claims import NOT_RUN
 from loopjax.plotting import inline
-from loopjax.report import folder, sentences, traces, verdicts
+from loopjax.report import folder, leaderboard, sentences, traces, verdicts
 from loopjax.report.folder import Folder
 from loopjax.runtime import devices, files
 
@@ -75,7 +75,7 @@ def render(
   return string.Template((_HERE / "template.html").read_text(encoding="utf-8")).substitute(
     name=escape(name),
     style=(_HERE / "style.css").read_text(encoding="utf-8") + inline.STYLE,
-    script=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+    script="\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("viewer.js", "sorting.js")),
     facts=_facts(content),
     problems=_problems(problems),
     claims=_claims(content),
@@ -140,9 +140,11 @@ def _section(name: str, content: Folder, descriptions: Mapping[str, str], proble
   mine = [figure for figure in content.figures if _owner(figure, content, descriptions) == name]
   drawn = [folder.attempt(problems, lambda figure=figure: _figure(figure, content)) for figure in mine]  # type: ignore[misc]
   tables = {file: table for file, table in content.tables.items() if _owner(file, content, descriptions) == name}
+  boards = [board for file, board in content.boards.items() if _owner(file, content, descriptions) == name]
   return f"""<section id="of-{escape(name)}" aria-labelledby="of-{escape(name)}-title">
 <h2 id="of-{escape(name)}-title">{_title(name)}</h2>
 <div class="prose">{prose(descriptions.get(name, ""))}</div>
+{"".join(map(leaderboard.section, boards))}
 <div class="figures">{"".join(figure for figure in drawn if figure)}</div>
 {_run(content.runs.get(name))}
 {_tables(tables)}

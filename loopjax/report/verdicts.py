@@ -31,8 +31,12 @@ def number(value: float) -> str:
 def badge(verdict: str) -> str:
   """The verdict as a word with its mark; the colour comes on top."""
   kind = verdict.replace(" ", "-") if verdict in MARKS else "other"
-  mark = MARKS.get(verdict, "•")
-  return f'<span class="badge {kind}"><span aria-hidden="true">{mark}</span> {escape(verdict)}</span>'
+  return pill(verdict, MARKS.get(verdict, "•"), kind)
+
+
+def pill(word: str, mark: str, kind: str) -> str:
+  """A word with its mark, in the colours of a class of `style.css`."""
+  return f'<span class="badge {kind}"><span aria-hidden="true">{mark}</span> {escape(word)}</span>'
 
 
 def summary(frame: pd.DataFrame) -> str:

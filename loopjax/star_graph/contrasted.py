@@ -64,8 +64,10 @@ class LookingAhead:
 _NO_WALKS = Sizes(0, 0, 0, 0)  # what a decoder tells does not depend on its sizes
 
 
-def _sizes(task: StarGraph, problems: Problems) -> Sizes:
-  return Sizes(*problems.goal_chain.shape, task.vocabulary_size, task.max_steps)
+def _sizes(task: StarGraph, walks: jax.Array) -> Sizes:
+  """Of walks [G, R]."""
+  num_graphs, num_rollouts = walks.shape
+  return Sizes(num_graphs, num_rollouts, task.vocabulary_size, task.max_steps)
 
 
 @student_functions.functions_of.register
@@ -77,10 +79,12 @@ def _beside_amateur(model: BesideAmateur, task: StarGraph) -> Student:
     return contrastive_decoding.beside(*both, sizes)
 
   def begin(params: Pair, probabilities: TeacherProbabilities, problems: Problems) -> Any:
-    return decoder(params, lambda one: own.begin(one, probabilities, problems), _sizes(task, problems)).prefill()
+    return decoder(
+      params, lambda one: own.begin(one, probabilities, problems), _sizes(task, problems.goal_chain)
+    ).prefill()
 
   def step(params: Pair, state: Any, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, Any]:
-    return decoder(params, None, Sizes(*labels.shape, task.vocabulary_size, task.max_steps)).step(state, labels, index)
+    return decoder(params, None, _sizes(task, labels)).step(state, labels, index)
 
   def read(params: Pair, *asked: Any) -> jax.Array:
     return own.read(params.expert, *asked)
@@ -122,9 +126,9 @@ def _looking_ahead(model: LookingAhead, task: StarGraph) -> Student:
 
   def begin(params: Any, probabilities: TeacherProbabilities, problems: Problems) -> Any:
     prefill = functools.partial(begin_network, params, probabilities, problems)
-    return decoder(params, prefill, _sizes(task, problems)).prefill()
+    return decoder(params, prefill, _sizes(task, problems.goal_chain)).prefill()
 
   def step(params: Any, state: Any, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, Any]:
-    return decoder(params, None, Sizes(*labels.shape, task.vocabulary_size, task.max_steps)).step(state, labels, index)
+    return decoder(params, None, _sizes(task, labels)).step(state, labels, index)
 
   return Student(begin, step, own.read, decoder(None, None, _NO_WALKS._replace(vocabulary=task.vocabulary_size)).extras)

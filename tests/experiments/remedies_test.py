@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 
-import numpy as np
+import pandas as pd
 from absl.testing import absltest, parameterized
 
 from experiments import remedies, remedy_units
@@ -21,12 +21,12 @@ from loopjax.star_graph.null_worlds import Pretender
 from loopjax.star_graph.sharing import Trainer
 from loopjax.training.step import Training
 
-TASK = StarGraph(num_chains=3, chain_length=1, max_steps=12, explore_prob=0.5)
+TASK = StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=0.5)
 TINY = Remedies(
   risk_aversion=TASK, fixed_graph=dataclasses.replace(TASK, graph_fixed=True), injected_loops=TASK, screened=BASES[:1],
-  bases=BASES[:2], only=("DRY", "label smoothing", "first token of a loop"),
+  bases=BASES[:1], only=("DRY", "label smoothing"),
   model=Transformer(num_layers=1, num_heads=2, width=16), training=Training(num_steps=4, rows_per_step=4),
-  temperatures=(0.0, 1.0), sweep=(0.0, 0.5, 1.0), num_best=1, screening_seeds=2, num_seeds=3, num_graphs=4,
+  temperatures=(0.0, 1.0), sweep=(0.0, 0.5, 1.0), num_best=1, screening_seeds=2, num_seeds=2, num_graphs=4,
 )  # fmt: skip
 
 
@@ -57,15 +57,15 @@ class ComparisonTest(absltest.TestCase):
       tables = remedies.measure(TINY, Trainer(folder, devices.device_mesh()))
       again = remedies.measure(TINY, Trainer(folder, devices.device_mesh()))  # all units are read
     for name, frame in tables.items():
-      np.testing.assert_array_equal(frame.to_numpy(), again[name].to_numpy())
+      pd.testing.assert_frame_equal(frame, again[name])
     screening, board = tables["remedies_screening"], tables["remedies_leaderboard"]
     rows = screening.groupby("remedy").size()
     self.assertEqual(rows[PLAIN], 3 * 2)
     self.assertEqual(set(rows.drop(PLAIN)), {TRIALS * 2 * 2})
     self.assertEqual(set(screening["seed"]), {1_000, 1_001})
-    self.assertEqual(set(tables["remedies"]["seed"]), {2_000, 2_001, 2_002})
-    self.assertLen(board, 2 * 2)  # one of each kind, on two bases
-    self.assertEqual(set(board["verdict"]), {leaderboard.UNDECIDED})  # three seeds decide nothing
+    self.assertEqual(set(tables["remedies"]["seed"]), {2_000, 2_001})
+    self.assertEqual(set(board["kind"]), {"decoding", "training", leaderboard.REFERENCE})
+    self.assertEqual(set(board["verdict"]), {leaderboard.UNDECIDED, leaderboard.REFERENCE})  # two seeds decide nothing
     plain = screening[screening["remedy"] == PLAIN].query("temperature == 0")
     smoothed = screening[screening["remedy"] == "label smoothing"]
     self.assertEqual(plain["trained_positions"].iloc[0], smoothed["trained_positions"].iloc[0])

@@ -92,7 +92,9 @@ class ContrastiveSearchTest(absltest.TestCase):
 class ContrastiveDecodingTest(absltest.TestCase):
   def test_the_likeliest_by_the_ratio_is_taken(self):
     group = students()
-    other = jax.tree.map(lambda leaf: leaf[::-1], group.state.params)
+    other = jax.tree.map(
+      lambda leaf: leaf[1 - jnp.minimum(jnp.arange(len(leaf)), 1)], group.state.params
+    )  # each other's
     wrapped = group._replace(
       model=BesideAmateur(MODEL), state=group.state._replace(params=Pair(group.state.params, other))
     )
