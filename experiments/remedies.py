@@ -134,7 +134,7 @@ def _unit(config: Remedies, base: str, remedy: str, trials: Sequence[int], *, is
 
 
 def _trials(remedy: str) -> range:
-  return range(len(TRAINING[remedy].objectives)) if remedy in TRAINING else range(TRIALS)
+  return range(len(TRAINING[remedy].settings())) if remedy in TRAINING else range(TRIALS)
 
 
 def _measured(units: Sequence[Unit], obtain: Obtain) -> pd.DataFrame:

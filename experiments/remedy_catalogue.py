@@ -7,10 +7,14 @@ such as the k of top-k, it is scaled to the toy's, about ten labels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from loopjax.generation.processors import Processor
+from loopjax.generation.processors.contrastive_decoding import ContrastiveDecoding
+from loopjax.generation.processors.contrastive_search import ContrastiveSearch
 from loopjax.generation.processors.count_penalties import FrequencyPenalty, PresencePenalty
 from loopjax.generation.processors.dry import Dry
 from loopjax.generation.processors.dynamic_temperature import DynamicTemperature
@@ -30,6 +34,8 @@ from loopjax.generation.processors.top_p import TopP
 from loopjax.generation.processors.typical import Typical
 from loopjax.generation.processors.xtc import Xtc
 from loopjax.generation.settings import Generation, by_name
+from loopjax.models.graph_transformer import matched
+from loopjax.models.transformer import Transformer
 from loopjax.remedies import (
   confidence_penalty,
   contrastive,
@@ -38,7 +44,9 @@ from loopjax.remedies import (
   first_token,
   label_smoothing,
   loop_erased,
+  loss_hints,
   margin_loss,
+  multi_token,
   policy_gradient,
   reversed_chain,
   scale_grad,
@@ -48,9 +56,12 @@ from loopjax.remedies import (
 from loopjax.remedies.distillation import Distillation
 from loopjax.remedies.hinted import Hinted
 from loopjax.remedies.seed_conditioning import SeedConditioned, SeededWalks
+from loopjax.star_graph.contrasted import BesideAmateur, LookingAhead
+from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
 
 TRIALS = 3
+Architecture = Callable[[Transformer, StarGraph], Transformer]
 
 
 class DecodingRemedy(NamedTuple):
@@ -60,11 +71,17 @@ class DecodingRemedy(NamedTuple):
     processor: the processor.
     strengths: of its trials, the default first.
     is_last: whether it acts after the temperature, as what drops unlikely tokens does; else before it.
+    walks_as: the model -> what stands in its place when students walk; None: the model. What needs that cannot be
+      applied to the exact teacher.
+    amateur_share: where above 0, the share of the training steps after which a student was the amateur that stands
+      beside it.
   """
 
   processor: Processor
   strengths: tuple[float, float, float]
   is_last: bool = False
+  walks_as: Callable[[Any], Any] | None = None
+  amateur_share: float = 0.0
 
   def settings(self) -> list[str]:
     """The trials as text."""
@@ -83,15 +100,17 @@ class TrainingRemedy(NamedTuple):
     objectives: of its trials, the default first; they differ in traced strengths alone.
     is_continued: whether it begins with students that have been trained for the first half of the steps.
     walks_as: the model -> what stands in its place when students walk.
+    architectures: of its trials, where these are no objectives: each (plain model, task) -> model.
   """
 
-  objectives: tuple[ObjectiveConfig, ...]
+  objectives: tuple[ObjectiveConfig, ...] = (MaximumLikelihood(),)
   is_continued: bool = False
   walks_as: Callable[[Any], Any] = lambda model: model
+  architectures: Mapping[str, Architecture] = MappingProxyType({})
 
   def settings(self) -> list[str]:
     """The trials as text."""
-    return [repr(objective) for objective in self.objectives]
+    return list(self.architectures) or [repr(objective) for objective in self.objectives]
 
 
 DECODING: Mapping[str, DecodingRemedy] = {
@@ -114,6 +133,10 @@ DECODING: Mapping[str, DecodingRemedy] = {
   "top-n-sigma": DecodingRemedy(TopNSigma(), (1.0, 2.0, 0.5), is_last=True),
   "XTC": DecodingRemedy(Xtc(), (0.5, 0.25, 1.0), is_last=True),
   "repetition-aware": DecodingRemedy(RepetitionAware(), (0.1, 0.2, 0.05), is_last=True),
+  "contrastive search": DecodingRemedy(ContrastiveSearch(), (0.6, 0.3, 0.8), walks_as=LookingAhead),
+  "contrastive decoding": DecodingRemedy(
+    ContrastiveDecoding(), (1.0, 0.5, 2.0), walks_as=BesideAmateur, amateur_share=0.25
+  ),
 }
 
 _HALF_AND_DOUBLE = (1.0, 0.5, 2.0)
@@ -127,6 +150,24 @@ def _scaled(kind: Callable[..., ObjectiveConfig], field: str, default: float) ->
 def _shares(kind: Callable[..., ObjectiveConfig], **fixed: Any) -> tuple[ObjectiveConfig, ...]:
   """Trials at a share of 1, and where it stays below."""
   return tuple(kind(share=share, **fixed) for share in (1.0, 0.5, 0.25))
+
+
+def _graph_networks() -> Mapping[str, Architecture]:
+  """Graph networks with as many rounds as a chain has nodes, and 8, 4 and 16 features a node."""
+
+  def of_width(width: int) -> Architecture:
+    return lambda plain, task: dataclasses.replace(matched(plain, task), node_width=width)
+
+  return {f"GraphTransformer(node_width={width})": of_width(width) for width in (8, 4, 16)}
+
+
+def _random_features() -> Mapping[str, Architecture]:
+  """Graph networks without rounds: what a node has is its mark and 4, 2 or 8 random features."""
+
+  def of_number(number: int) -> Architecture:
+    return lambda plain, task: dataclasses.replace(matched(plain, task, random_features=number), graph_rounds=0)
+
+  return {f"GraphTransformer(graph_rounds=0, random_features={number})": of_number(number) for number in (4, 2, 8)}
 
 
 TRAINING: Mapping[str, TrainingRemedy] = {
@@ -146,6 +187,11 @@ TRAINING: Mapping[str, TrainingRemedy] = {
   "seed a return": TrainingRemedy(
     _shares(SeededWalks, once="return"), walks_as=lambda model: SeedConditioned(model, once="return")
   ),
+  "several tokens ahead": TrainingRemedy(
+    tuple(multi_token.MultiToken(ahead_weight=weight, num_tokens=3) for weight in _HALF_AND_DOUBLE)
+  ),
+  "graph network": TrainingRemedy(architectures=_graph_networks()),
+  "random node features": TrainingRemedy(architectures=_random_features()),
   "training restarted": TrainingRemedy((MaximumLikelihood(),), is_continued=True),
   "first token of a loop": TrainingRemedy(_scaled(first_token.FirstToken, "pair_weight", 1.0), is_continued=True),
   "sequence unlikelihood": TrainingRemedy(
@@ -155,6 +201,7 @@ TRAINING: Mapping[str, TrainingRemedy] = {
   "successful walks of itself": TrainingRemedy(_shares(Distillation, walks="successful"), is_continued=True),
   "erased walks of itself": TrainingRemedy(_shares(Distillation, walks="erased"), is_continued=True),
   "erased walks in rounds": TrainingRemedy(_shares(Distillation, walks="erased", refresh_every=250), is_continued=True),
+  "hints where the loss is high": TrainingRemedy(_shares(loss_hints.LossHints), is_continued=True, walks_as=Hinted),
   "policy gradient": TrainingRemedy(
     tuple(policy_gradient.PolicyGradient(kl_weight=weight) for weight in (0.04, 0.0, 0.2)), is_continued=True
   ),

@@ -25,6 +25,7 @@ from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import seeds
 from loopjax.star_graph import fitness, theory
+from loopjax.star_graph.contrasted import Pair
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, law_students
 from loopjax.star_graph.sharing import Obtain, Request
@@ -123,20 +124,45 @@ def _decoded(remedy: DecodingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame
   strengths = [remedy.strengths[trial] for trial in unit.trials]
   generation = remedy.generation(strengths, unit.temperatures)
   students = obtain(plain_request(unit))
-  frame = _walk(students, unit, generation)
-  law = Law("teacher", loop_posterior=False)
-  exact = law_students(law, [unit.task], unit.training, unit.numbers, students.mesh)
-  of_teacher = evaluate_looping(exact, generation=generation, num_graphs=unit.num_graphs, seed=0)
-  for column in _TEACHER_COLUMNS:
-    frame[f"teacher_{column}"] = of_teacher[column].to_numpy()
+  frame = _walk(_walking(remedy, students, unit, obtain), unit, generation)
+  if remedy.walks_as is None:
+    law = Law("teacher", loop_posterior=False)
+    exact = law_students(law, [unit.task], unit.training, unit.numbers, students.mesh)
+    of_teacher = evaluate_looping(exact, generation=generation, num_graphs=unit.num_graphs, seed=0)
+    for column in _TEACHER_COLUMNS:
+      frame[f"teacher_{column}"] = of_teacher[column].to_numpy()
   trials = [unit.trials[strengths.index(strength)] for strength in frame[remedy.processor.name]]
   kept = frame.drop(columns=[name for name in generation.labels() if name != Temperature.name])
   return kept.assign(trial=trials)
 
 
+def _walking(remedy: DecodingRemedy, students: Students, unit: Unit, obtain: Obtain) -> Students:
+  """The students as they walk under the remedy."""
+  if remedy.walks_as is None:
+    return students
+  if remedy.amateur_share > 0:
+    plain, until = plain_request(unit), round(remedy.amateur_share * unit.training.num_steps)
+    amateurs = obtain(plain._replace(name=f"{plain.name}_until_{until}", until=until))
+    students = students._replace(
+      state=students.state._replace(params=Pair(students.state.params, amateurs.state.params))
+    )
+  return students._replace(model=remedy.walks_as(students.model))
+
+
 def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame:
-  """Students of the remedy, all trials in one program."""
-  objectives = [remedy.objectives[trial] for trial in unit.trials]
+  """Students of the remedy: all trials in one program, or one after the other where architectures differ."""
+  if not remedy.architectures:
+    return _trained_together(remedy, unit, unit.trials, obtain)
+  architectures, frames = list(remedy.architectures.values()), []
+  for trial in unit.trials:
+    own = dataclasses.replace(unit, model=architectures[trial](unit.model, unit.task))
+    frames.append(_trained_together(remedy, own, (trial,), obtain))
+  return pd.concat(frames, ignore_index=True)
+
+
+def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...], obtain: Obtain) -> pd.DataFrame:
+  """Students of trials of one architecture, in one program."""
+  objectives = [remedy.objectives[0 if remedy.architectures else trial] for trial in trials]
   training, params, earlier = unit.training, None, 0.0
   if remedy.is_continued:
     training = dataclasses.replace(training, num_steps=training.num_steps // 2)
@@ -144,8 +170,8 @@ def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame
     params = _repeated(begun, len(objectives))
     earlier = float(begun.history["trained_positions"].mean() * training.num_steps)
   request = Request(
-    f"{FOLDER}/{unit.name}", [unit.task] * len(objectives), unit.model, training, unit.numbers,
-    {"trial": unit.trials}, objectives,
+    "_".join([f"{FOLDER}/{unit.name}", *(str(trial) for trial in trials if remedy.architectures)]),
+    [unit.task] * len(objectives), unit.model, training, unit.numbers, {"trial": trials}, objectives,
   )  # fmt: skip
   began = time.monotonic()
   students = obtain(request, params=params)

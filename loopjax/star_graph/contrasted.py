@@ -61,6 +61,11 @@ class LookingAhead:
     require(type(self.model) is Transformer, "model", self.model, "a Transformer without a graph network")
 
 
+def _nothing(params: Any) -> None:
+  """What a decoder that is only asked to go on begins with."""
+  del params
+
+
 _NO_WALKS = Sizes(0, 0, 0, 0)  # what a decoder tells does not depend on its sizes
 
 
@@ -74,9 +79,11 @@ def _sizes(task: StarGraph, walks: jax.Array) -> Sizes:
 def _beside_amateur(model: BesideAmateur, task: StarGraph) -> Student:
   own = student_functions.functions_of(model.model, task)
 
-  def decoder(params: Pair, prefill: Any, sizes: Sizes) -> Decoder:
-    both = (Decoder(lambda one=one: prefill(one), functools.partial(own.step, one)) for one in params)
-    return contrastive_decoding.beside(*both, sizes)
+  def one(params: Any, begin: Any) -> Decoder:
+    return Decoder(functools.partial(begin, params), functools.partial(own.step, params))
+
+  def decoder(params: Pair, begin: Any, sizes: Sizes) -> Decoder:
+    return contrastive_decoding.beside(one(params.expert, begin), one(params.amateur, begin), sizes)
 
   def begin(params: Pair, probabilities: TeacherProbabilities, problems: Problems) -> Any:
     return decoder(
@@ -84,12 +91,12 @@ def _beside_amateur(model: BesideAmateur, task: StarGraph) -> Student:
     ).prefill()
 
   def step(params: Pair, state: Any, labels: jax.Array, index: jax.Array) -> tuple[jax.Array, Any]:
-    return decoder(params, None, _sizes(task, labels)).step(state, labels, index)
+    return decoder(params, _nothing, _sizes(task, labels)).step(state, labels, index)
 
   def read(params: Pair, *asked: Any) -> jax.Array:
     return own.read(params.expert, *asked)
 
-  return Student(begin, step, read, decoder(Pair(None, None), None, _NO_WALKS).extras)
+  return Student(begin, step, read, decoder(Pair(None, None), _nothing, _NO_WALKS).extras)
 
 
 class _WithHidden(NamedTuple):
