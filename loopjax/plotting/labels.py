@@ -36,6 +36,8 @@ LABELS = {
   "returns": Label("Returns to s", "per walk"),
   "root_loops": Label("Root loops (s-r-s)", "windows per walk"),
   "root_loop_share": Label("Root loops (s-r-s)", "share of nodes", BETWEEN_0_AND_1),
+  "locked_cycle_share": Label("Locked cycles", "share of nodes", BETWEEN_0_AND_1),
+  "excess_length": Label("Capped length", "times the exact teacher's"),
   "invalid_moves": Label("Invalid moves", "moves per walk"),
   "distinct_children": Label("Distinct children", "children per walk"),
   "revisits": Label("Revisits", "entries per walk"),
