@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from loopjax.models import transformer
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import own_walks
 from loopjax.remedies.loop_erased import erase_loops, erased_task, side_by_side, walks_per_stream
@@ -109,6 +110,43 @@ class Distillation:
     return DistillationState(*strengths, jnp.int32(self.refresh_every), jnp.int32(0))
 
 
+@register
+@dataclasses.dataclass(frozen=True)
+class StudentTaught:
+  """Maximum likelihood on the walks of a teacher student of another architecture, which stays as it is (raw walks).
+
+  Its parameters are given as `extra` of `train_students`, as `taught_by` has them. By default it is a fresh network,
+  which teaches nothing.
+
+  Attributes:
+    teacher: the architecture of the teacher student.
+    share: of the rows, that hold its walks; 0 is maximum likelihood on teacher walks, row by row.
+    temperature: at which it walks, 0 or above.
+  """
+
+  teacher: Transformer = Transformer()
+  share: float = 1.0
+  temperature: float = 1.0
+
+  def __post_init__(self) -> None:
+    check_fields(self, "objective")
+    Distillation(self.share, "raw", 0, self.temperature)  # checks them
+
+  def build(self, task: StarGraph, model: Transformer, training: Training) -> Objective:
+    return distillation(task, model, training, "raw", self.teacher)
+
+  def init(self, key: jax.Array, task: StarGraph, training: Training) -> DistillationState:
+    fresh = transformer.init_params(self.teacher, task, key)
+    return Distillation(self.share, "raw", 0, self.temperature).init(key, task, training)._replace(teacher=fresh)
+
+  def taught_by(self, teachers: Any, task: StarGraph, training: Training) -> DistillationState:
+    """What students carry whose teachers, one each, have the parameters `teachers`, with leading axes [S]."""
+    strengths = Distillation(self.share, "raw", 0, self.temperature).init(jax.random.key(0), task, training)
+    count = len(jax.tree.leaves(teachers)[0])
+    each = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), strengths)
+    return each._replace(teacher=jax.tree.map(jnp.copy, teachers))  # training gives its own arrays away
+
+
 def kept_stream(task: StarGraph, state: TaskState, walk: jax.Array, goal_chain: jax.Array, kind: str) -> Stream:
   """A walk [W] that a student drew, as a stream of one walk; its weights are 0 where it is not kept."""
   walk = own_walks.valid_part(task, state.probabilities, walk)
@@ -140,14 +178,19 @@ def student_row(
 
 
 @functools.cache  # the same objective again is the same program again
-def distillation(task: StarGraph, model: Transformer, training: Training, kind: str) -> Objective:
-  """The objective of `Distillation`; carries a `DistillationState`."""
+def distillation(
+  task: StarGraph, model: Transformer, training: Training, kind: str, teacher: Transformer | None = None
+) -> Objective:
+  """The objective of `Distillation`, or, given a teacher student of its own architecture, of `StudentTaught`.
+
+  Carries a `DistillationState`.
+  """
   plain = teacher_forcing(task, model, training)
 
   def sample(key: jax.Array, state: TaskState, extra: DistillationState) -> encoding.Row:
     choice_key, own_key = jax.random.split(jax.random.fold_in(key, _OF_DISTILLATION))
     is_students = jax.random.uniform(choice_key) < extra.share
-    own = student_row(task, model, training, kind, own_key, state, extra)
+    own = student_row(task, teacher or model, training, kind, own_key, state, extra)
     return jax.tree.map(lambda a, b: jnp.where(is_students, a, b), own, plain.sample(key, state, ()))
 
   def loss(params: Any, batch: encoding.Row, key: jax.Array, extra: DistillationState) -> tuple[Any, Any, Any]:
@@ -158,10 +201,10 @@ def distillation(task: StarGraph, model: Transformer, training: Training, kind: 
     del key
     step, every = extra.step + 1, extra.refresh_every
     is_due = (every > 0) & (step % jnp.maximum(every, 1) == 0)
-    teacher = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), params, extra.teacher)
-    return extra._replace(step=step, teacher=teacher)
+    current = jax.tree.map(lambda new, old: jnp.where(is_due, new, old), params, extra.teacher)
+    return extra._replace(step=step, teacher=current)
 
   def begin(params: Any, extra: DistillationState) -> DistillationState:
     return extra._replace(teacher=jax.tree.map(jnp.copy, params))
 
-  return Objective(sample, loss, after_update, begin)
+  return Objective(sample, loss, after_update, begin) if teacher is None else Objective(sample, loss)

@@ -275,8 +275,8 @@ class Pretender:
     require(world in WORLDS, "world", world, f"one of {list(WORLDS)}")
     self.law, self.mesh = WORLDS[world], mesh
 
-  def __call__(self, request: Request, *, params: Any = None) -> Students:
-    del params
+  def __call__(self, request: Request, *, params: Any = None, extra: Any = None) -> Students:
+    del params, extra
     asked = request.tasks, request.training, request.seed_numbers, self.mesh
     students = untrained_students(request.model, *asked) if self.law is None else law_students(self.law, *asked)
     return students._replace(conditions=request.conditions)

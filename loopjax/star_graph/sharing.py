@@ -72,8 +72,8 @@ class Obtain(Protocol):
 
   claims_only: bool
 
-  def __call__(self, request: Request, *, params: Any = None) -> Students:
-    """The students of one group, which begin with `params` where these are given, as `train_students` says."""
+  def __call__(self, request: Request, *, params: Any = None, extra: Any = None) -> Students:
+    """The students of one group; they begin with `params` and `extra` where these are given: see `train_students`."""
 
   def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     """A part of an experiment's results, `name`, which is kept where results are kept (`results.compute_once`)."""
@@ -98,18 +98,19 @@ class Trainer:
   def once(self, name: str, config: Any, compute: Callable[[], Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
     return results.compute_once(self.output_dir, name, config, compute)
 
-  def __call__(self, request: Request, *, params: Any = None) -> Students:
+  def __call__(self, request: Request, *, params: Any = None, extra: Any = None) -> Students:
     name, tasks, model, config, seed_numbers, conditions, objectives, until = request
     objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
     wanted = [identity([task], model, config, seed_numbers, [one]) for task, one in zip(tasks, objectives, strict=True)]
     own = self.folder / name
-    elsewhere = {} if params is not None or until is not None else self._find(own, wanted)
+    is_alone = any(one is not None for one in (params, extra, until))
+    elsewhere = {} if is_alone else self._find(own, wanted)
     left = [i for i in range(len(tasks)) if i not in elsewhere]
     parts = {}
     if left:
       trained = train_students(
         [tasks[i] for i in left], model, config, seed_numbers, self.mesh, objectives=[objectives[i] for i in left],
-        folder=own, params=params, until=until, description=name,
+        folder=own, params=params, extra=extra, until=until, description=name,
       )  # fmt: skip
       if not elsewhere:
         return trained._replace(conditions=conditions)

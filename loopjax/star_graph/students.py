@@ -107,7 +107,7 @@ def identity(
   tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int],
   objectives: Sequence[ObjectiveConfig], params: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
-  """What makes a group of students, as JSON; `params` are initial parameters that are not fresh ones."""
+  """What makes a group of students, as JSON; `params` are those to begin with, or more, where they are not fresh."""
   return {
     "tasks": {str(i): configs.to_json(task) for i, task in enumerate(tasks)},
     "model": configs.to_json(model),
@@ -120,7 +120,7 @@ def identity(
 
 
 def _digest(params: Any, num_rows: int) -> str:
-  """A hash of the parameters of all students, whatever devices they lie on, and without their padding."""
+  """A hash of the arrays of all students, whatever devices they lie on, and without their padding."""
   total = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     total.update(jax.tree_util.keystr(path).encode())
@@ -166,18 +166,10 @@ def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Me
 
 
 def train_students(
-  tasks: Sequence[StarGraph],
-  model: Transformer,
-  config: Training,
-  seed_numbers: Sequence[int],
-  mesh: Mesh,
-  *,
-  objectives: Sequence[ObjectiveConfig] | None = None,
-  until: int | None = None,
-  folder: str | os.PathLike[str] | None = None,
-  params: Any = None,
-  description: str = "training",
-) -> Students:
+  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], mesh: Mesh, *,
+  objectives: Sequence[ObjectiveConfig] | None = None, until: int | None = None,
+  folder: str | os.PathLike[str] | None = None, params: Any = None, extra: Any = None, description: str = "training",
+) -> Students:  # fmt: skip
   """Trains one student per (task, seed), seed by seed within a task; by default by maximum likelihood on teacher walks.
 
   Args:
@@ -190,6 +182,7 @@ def train_students(
     until: the step to stop at, as in `runner.train`.
     folder: for checkpoints; a run stopped there goes on where it was. None: nothing is saved.
     params: parameters to begin with, as in the state of earlier students of the same rows; fresh ones by default.
+    extra: what the objective carries for each of these rows, in place of what its config makes.
     description: what the progress bar says.
 
   Raises:
@@ -201,11 +194,13 @@ def train_students(
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
   state = state if params is None else state._replace(params=jax.tree.map(jnp.copy, params))  # training uses its own up
+  state = state if extra is None else state._replace(extra=extra)
+  given = params if extra is None else (params, extra)
   if objective.begin or objective.extend:
     state = seeds.map_seeds(lambda one: begun(objective, config, one), mesh)(state)
   trained = runner.train(
     objective, config, state, mesh, num_seeds=len(tasks) * len(seed_numbers), until=until, folder=folder,
-    run_config=identity(tasks, model, config, seed_numbers, objectives, params),
+    run_config=identity(tasks, model, config, seed_numbers, objectives, given),
     labels=_labels(tasks, objectives, seed_numbers), description=description,
   )  # fmt: skip
   students = Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, *trained)
