@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.sizes import COLD_TO_WARM, small_student
@@ -22,7 +20,7 @@ from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
 from loopjax.star_graph.sharing import Obtain, Request
-from loopjax.star_graph.students import Students
+from loopjax.star_graph.students import Students, repeated_parameters
 from loopjax.training.step import Training
 
 FOLDER = "observations"  # of the results of groups, under those of all experiments
@@ -229,7 +227,7 @@ def students_of(config: Observations, group: Group, obtain: Obtain) -> Students:
     return _taught(config, group, obtain)
   if AFTER_RL in group.conditions:
     before = obtain(_one(config, BASE).request())
-    return _known(obtain(group.request(), params=repeated(before, len(group.tasks))), before)
+    return _known(obtain(group.request(), params=repeated_parameters(before, len(group.tasks))), before)
   return obtain(group.request())
 
 
@@ -251,10 +249,3 @@ def _known(students: Students, before: Students) -> Students:
   """The students, without those that began with one that diverged."""
   times = len(students.is_finite) // len(before.is_finite)
   return students._replace(is_finite=students.is_finite & np.tile(before.is_finite, times))
-
-
-def repeated(students: Students, times: int) -> Any:
-  """The parameters of the students, `times` times one after the other, on the mesh."""
-  count = len(students.is_finite)
-  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
-  return seeds.place(jax.tree.map(np.asarray, joined), students.mesh)

@@ -18,6 +18,7 @@ What is done is kept for each group of students, so a run that was stopped goes 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pandas as pd
@@ -57,7 +58,7 @@ def measure(config: Observations, obtain: Obtain) -> Tables:
   found = []
   for group in groups(config):
     name = f"{FOLDER}/{group.name}"
-    tables = obtain.once(name, group, lambda group=group, name=name: _measure_group(config, group, name, obtain))
+    tables = obtain.once(name, group, functools.partial(_measure_group, config, group, name, obtain))
     found.append((tables[name], tables[f"{name}_history"]))
   walks, histories = zip(*found, strict=True)
   return {NAME: pd.concat(walks, ignore_index=True), f"{NAME}_history": pd.concat(histories, ignore_index=True)}

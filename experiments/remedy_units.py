@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pandas as pd
 
 from experiments.fit import with_losses
@@ -29,7 +25,7 @@ from loopjax.star_graph.contrasted import Pair
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, law_students
 from loopjax.star_graph.sharing import Obtain, Request
-from loopjax.star_graph.students import Students
+from loopjax.star_graph.students import Students, repeated_parameters
 from loopjax.training.step import Training
 
 FOLDER = "remedies"  # of results and checkpoints, under those of all experiments
@@ -167,7 +163,7 @@ def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...
   if remedy.is_continued:
     training = dataclasses.replace(training, num_steps=training.num_steps // 2)
     begun = obtain(plain_request(unit, training))
-    params = _repeated(begun, len(objectives))
+    params = repeated_parameters(begun, len(objectives))
     earlier = float(begun.history["trained_positions"].mean() * training.num_steps)
   request = Request(
     "_".join([f"{FOLDER}/{unit.name}", *(str(trial) for trial in trials if remedy.architectures)]),
@@ -180,10 +176,3 @@ def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...
   frame = _walk(walking, unit, at_temperatures(unit.temperatures))
   frame["trained_positions"] += earlier
   return frame.assign(train_seconds=seconds / len(students.is_finite))
-
-
-def _repeated(students: Students, times: int) -> Any:
-  """The parameters of the students, once for each trial, on the mesh."""
-  count = len(students.is_finite)
-  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
-  return seeds.place(jax.tree.map(np.asarray, joined), students.mesh)

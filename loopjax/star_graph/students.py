@@ -194,7 +194,7 @@ def train_students(
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
   state = state if params is None else state._replace(params=jax.tree.map(jnp.copy, params))  # training uses its own up
-  state = state if extra is None else state._replace(extra=extra)
+  state = state if extra is None else state._replace(extra=seeds.place(extra, mesh))
   given = params if extra is None else (params, extra)
   if objective.begin or objective.extend:
     state = seeds.map_seeds(lambda one: begun(objective, config, one), mesh)(state)
@@ -229,6 +229,14 @@ def _labels(
   if any(condition in conditions[:i] for i, condition in enumerate(conditions)):
     conditions = [{"task": i, **condition} for i, condition in enumerate(conditions)]
   return [{**condition, "seed": int(seed)} for condition in conditions for seed in seed_numbers]
+
+
+def repeated_parameters(students: Students, times: int) -> Any:
+  """The parameters of the students, `times` times one after the other, on the mesh: to begin with under several tasks
+  or objectives."""
+  count = len(students.is_finite)
+  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
+  return seeds.place(joined, students.mesh)
 
 
 def rows_of(num_tasks: int, seed_numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
