@@ -8,7 +8,6 @@ from experiments import (
   fixed_graph,
   injected_loops,
   margin_readings,
-  observations,
   proposition_one,
   remedies,
   risk_aversion,
@@ -18,7 +17,7 @@ from experiments.experiment import Experiment
 
 _IN_ORDER = (
   risk_aversion, proposition_one, temporal_errors, fixed_graph, injected_loops, exploration_curriculum, margin_readings,
-  correlation_map, remedies, observations,
+  correlation_map, remedies,
 )  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {module.NAME: module.EXPERIMENT for module in _IN_ORDER}
 
