@@ -19,8 +19,8 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.sharing import Obtain, Request
-from loopjax.star_graph.students import Students, repeated_parameters
+from loopjax.star_graph.sharing import Obtain, Request, repeated_parameters
+from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
 FOLDER = "observations"  # of the results of groups, under those of all experiments

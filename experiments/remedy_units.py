@@ -24,8 +24,8 @@ from loopjax.star_graph import fitness, theory
 from loopjax.star_graph.contrasted import Pair
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, law_students
-from loopjax.star_graph.sharing import Obtain, Request
-from loopjax.star_graph.students import Students, repeated_parameters
+from loopjax.star_graph.sharing import Obtain, Request, repeated_parameters
+from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
 FOLDER = "remedies"  # of results and checkpoints, under those of all experiments

@@ -141,6 +141,14 @@ class Trainer:
     return found
 
 
+def repeated_parameters(students: Students, times: int) -> Any:
+  """The parameters of the students, `times` times one after the other, on the mesh: to begin with under several tasks
+  or objectives."""
+  count = len(students.is_finite)
+  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
+  return seeds.place(joined, students.mesh)
+
+
 def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
   """Whether a group with the one task of `one` has begun in `folder`."""
   return (folder / "config.json").exists() and _place(_read_identity(folder), one) is not None

@@ -231,14 +231,6 @@ def _labels(
   return [{**condition, "seed": int(seed)} for condition in conditions for seed in seed_numbers]
 
 
-def repeated_parameters(students: Students, times: int) -> Any:
-  """The parameters of the students, `times` times one after the other, on the mesh: to begin with under several tasks
-  or objectives."""
-  count = len(students.is_finite)
-  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
-  return seeds.place(joined, students.mesh)
-
-
 def rows_of(num_tasks: int, seed_numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """For every row of `train_students`, the index of its task and its seed, both [S]."""
   tasks = np.repeat(np.arange(num_tasks), len(seed_numbers))
