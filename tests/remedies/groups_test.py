@@ -107,8 +107,11 @@ class GroupTest(parameterized.TestCase):
     assert_comes_back(group, folder)
 
   def test_without_it_loss_and_gradient_are_those_of_maximum_likelihood_bit_for_bit(self):
-    """Of the remedies that keep the teacher's rows. The contrastive loss reads the residual stream beside the head: their
-    gradients are added up, and the last bits may differ."""
+    """Of the remedies that keep the teacher's rows.
+
+    The contrastive loss reads the residual stream beside the head: their gradients are added up, and the last bits may
+    differ.
+    """
     params, batch, key = random_params(MODEL, TASK), sample_packed(TASK, 4, 1, 16), jax.random.key(0)
     sizes = teacher.sizes_of(TASK)
 
