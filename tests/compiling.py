@@ -1,6 +1,7 @@
-"""Programs compiled as those of a long run, in the few tests where `conftest`'s quick way is wrong.
+"""Options for the few programs of tests for which `conftest`'s quick way of compiling is wrong.
 
-That is where a program takes longer to run than to compile, and where the compiler itself is what is tested.
+`WELL` is what a long run has: for what takes longer to run than to compile, and where the compiler itself is tested.
+`ROUND_ALIKE` is for two programs whose results are to be the same, bit for bit or nearly.
 """
 
 from __future__ import annotations
@@ -16,3 +17,6 @@ WELL: dict[str, Any] = {
   "xla_cpu_use_fusion_emitters": True,
 }
 jit_well: Any = functools.partial(jax.jit, compiler_options=WELL)
+
+# Without it, two programs that compute the same round differently: a loss with a term that is 0, and one without it.
+ROUND_ALIKE: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True}

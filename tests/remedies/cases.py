@@ -19,6 +19,7 @@ from loopjax.runtime import devices
 from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood
+from tests.compiling import ROUND_ALIKE
 from tests.star_graph import brute_force
 
 # A goal that is a child too (chain_length = 1) is told before the walk, and not entered by that.
@@ -40,7 +41,7 @@ def gradient(task: StarGraph, model: Any, training: Any, config: Any, params: An
     totals, weights, _ = objective.loss(params, batch, jax.random.key(0), extra)
     return sum(jax.tree.leaves(jax.tree.map(lambda total, weight: total / jnp.maximum(weight, 1), totals, weights)))
 
-  return jax.jit(jax.value_and_grad(mean))(params)
+  return jax.jit(jax.value_and_grad(mean), compiler_options=ROUND_ALIKE)(params)
 
 
 def assert_maximum_likelihood(

@@ -26,14 +26,6 @@ KEY = jax.random.key(0)
 SPARE = StarGraph(2, 1, max_steps=6, reset_prob=0.3, explore_prob=0.5, spare_labels=2)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class LossTest(absltest.TestCase):
   def test_rewards_are_for_valid_ways_to_the_goal(self):
     """Two problems on G(2, 1), with goals 2 and 3: each reached, cut, and leapt to from s."""

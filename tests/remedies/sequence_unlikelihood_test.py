@@ -22,14 +22,6 @@ from tests.remedies.groups_test import MODEL, TASK, TRAINING
 SIZE, KEY = 11, jax.random.key(0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def plain_repeated(walk: list[int], ngram: int) -> list[bool]:
   """Piece after piece in the order of time, as the authors do it, with the last piece."""
   seen: set[tuple[int, ...]] = set()

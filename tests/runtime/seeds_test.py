@@ -23,15 +23,13 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state, teacher_forcing
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Objective, Training, TrainState, make_optimizer, run_chunk
+from tests.compiling import ROUND_ALIKE
 from tests.models.transformer_test import equations, random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=6, explore_prob=0.5)
 MODEL = Transformer(num_layers=3, num_heads=2, width=16)
 TRAINING = Training(num_steps=10, rows_per_step=4, learning_rate=0.01, warmup_steps=0)
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "reduce-scatter", "collective-permute", "collective-broadcast")
-
-# Without these, which the tests do without, a program in a loop over seeds rounds otherwise than the program alone.
-ROUND_ALIKE = {"xla_cpu_use_fusion_emitters": True}
 
 
 def setUpModule():
