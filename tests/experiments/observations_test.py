@@ -34,14 +34,6 @@ TINY = Observations(
 DEEPEST = "2 layers"
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes most of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def in_world(world: str) -> pd.DataFrame:
   return observations.measure(TINY, null_worlds.Pretender(world, devices.device_mesh()))["observations"]

@@ -38,14 +38,6 @@ TRAINING = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_length=
 OWN_PARAMETERS = ("graph_network", "node_in", "node_query")
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def packed() -> Row:
   """Packed teacher rows [3, ...] with random bits."""

@@ -26,14 +26,6 @@ TRAINING = Training(streams_per_row=200, stream_length=9)
 KEY = jax.random.key(0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def padded(walk: list[int], size: int = 9) -> np.ndarray:
   return np.array(walk + [-1] * (size - len(walk)))
 

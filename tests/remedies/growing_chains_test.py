@@ -25,14 +25,6 @@ MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")
 TRAINING = Training(num_steps=5, rows_per_step=2, warmup_steps=0)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 class SizesTest(parameterized.TestCase):
   @parameterized.parameters("none", "rotary")
   def test_parameters_are_of_one_size(self, positions):

@@ -26,14 +26,6 @@ from tests.star_graph import brute_force
 TRAINING = Training(streams_per_row=200, stream_length=30)
 
 
-def setUpModule():
-  jax.config.update("jax_disable_most_optimizations", True)  # compiling takes nearly all of the time
-
-
-def tearDownModule():
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @functools.cache
 def sampled(share: float, scale: float) -> encoding.Row:
   """A row whose reference says what a random one says, times `scale`: at 0 the same everywhere."""
