@@ -11,12 +11,10 @@ from typing import Any
 
 import jax
 
-WELL: dict[str, Any] = {
-  "xla_backend_optimization_level": 3,
-  "xla_llvm_disable_expensive_passes": False,
-  "xla_cpu_use_fusion_emitters": True,
-}
+# The option is gone in later versions, which always use them.
+_EMITTERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
+WELL: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False} | _EMITTERS
 jit_well: Any = functools.partial(jax.jit, compiler_options=WELL)
 
 # Without it, two programs that compute the same round differently: a loss with a term that is 0, and one without it.
-ROUND_ALIKE: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True}
+ROUND_ALIKE = _EMITTERS
