@@ -75,6 +75,7 @@ class DecodingRemedy(NamedTuple):
       applied to the exact teacher.
     amateur_share: where above 0, the share of the training steps after which a student was the amateur that stands
       beside it.
+    passes: forward passes that a node costs.
   """
 
   processor: Processor
@@ -82,6 +83,7 @@ class DecodingRemedy(NamedTuple):
   is_last: bool = False
   walks_as: Callable[[Any], Any] | None = None
   amateur_share: float = 0.0
+  passes: int = 1
 
   def settings(self) -> list[str]:
     """The trials as text."""
@@ -133,9 +135,9 @@ DECODING: Mapping[str, DecodingRemedy] = {
   "top-n-sigma": DecodingRemedy(TopNSigma(), (1.0, 2.0, 0.5), is_last=True),
   "XTC": DecodingRemedy(Xtc(), (0.5, 0.25, 1.0), is_last=True),
   "repetition-aware": DecodingRemedy(RepetitionAware(), (0.1, 0.2, 0.05), is_last=True),
-  "contrastive search": DecodingRemedy(ContrastiveSearch(), (0.6, 0.3, 0.8), walks_as=LookingAhead),
+  "contrastive search": DecodingRemedy(ContrastiveSearch(), (0.6, 0.3, 0.8), walks_as=LookingAhead, passes=5),
   "contrastive decoding": DecodingRemedy(
-    ContrastiveDecoding(), (1.0, 0.5, 2.0), walks_as=BesideAmateur, amateur_share=0.25
+    ContrastiveDecoding(), (1.0, 0.5, 2.0), walks_as=BesideAmateur, amateur_share=0.25, passes=2
   ),
 }
 

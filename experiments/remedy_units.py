@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+import numpy as np
 import pandas as pd
 
 from experiments.fit import with_losses
@@ -19,6 +20,8 @@ from loopjax.analysis.looping import evaluate_looping
 from loopjax.generation.processors.temperature import Temperature
 from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models.transformer import Transformer
+from loopjax.remedies import reversed_chain
+from loopjax.remedies.hinted import Hinted
 from loopjax.runtime import seeds
 from loopjax.star_graph import fitness, theory
 from loopjax.star_graph.contrasted import Pair
@@ -31,6 +34,7 @@ from loopjax.training.step import Training
 FOLDER = "remedies"  # of results and checkpoints, under those of all experiments
 PLAIN = "temperature alone"
 _TEACHER_COLUMNS = ("reached", "capped_length", "divergence")
+_IN_NODES = ["capped_length", "response_length", "successful_length", "forward_passes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +93,12 @@ def plain_request(unit: Unit, training: Training | None = None) -> Request:
 
 
 def measure_unit(unit: Unit, obtain: Obtain) -> pd.DataFrame:
-  """A row per trial, temperature and seed: what `evaluate_looping` gives, lengths over the exact teacher's, and
-  costs.
+  """A row per trial, temperature and seed: what `evaluate_looping` gives, excess_length, and costs.
+
+  Hints that a student says before it walks count as nodes of its walks.
   """
   if unit.remedy == PLAIN:
-    frame = _walk(obtain(plain_request(unit)), unit, at_temperatures(unit.temperatures)).assign(trial=0)
+    frame = _plain(unit, obtain)
   elif unit.remedy in DECODING:
     frame = _decoded(DECODING[unit.remedy], unit, obtain)
   else:
@@ -105,14 +110,29 @@ def measure_unit(unit: Unit, obtain: Obtain) -> pd.DataFrame:
   return pd.concat([pd.DataFrame(front).assign(setting=[named.get(t, PLAIN) for t in front["trial"]]), frame], axis=1)
 
 
-def _walk(students: Students, unit: Unit, generation: Generation) -> pd.DataFrame:
-  """What is measured of students, their costs beside."""
-  frame = evaluate_looping(students, generation=generation, num_graphs=unit.num_graphs, seed=0)
-  if unit.remedy == PLAIN:  # what claims ask of students, before they believe anything of them
+def _plain(unit: Unit, obtain: Obtain) -> pd.DataFrame:
+  """Plain students, with the losses that claims ask of them before they believe anything."""
+  students = obtain(plain_request(unit))
+  frame = _walk(students, unit, at_temperatures(unit.temperatures), passes=1)
+  if not obtain.claims_only:
     frame = with_losses(frame, fitness.evaluate_losses(students, num_graphs=unit.num_graphs, seed=0))
-  frame, history = students.label(frame), students.history
-  positions = history.groupby("row")["trained_positions"].mean() if len(history) else pd.Series(dtype=float)
-  return frame.assign(trained_positions=positions.mean() * students.training.num_steps)
+  return students.label(frame).assign(trial=0)
+
+
+def _walk(students: Students, unit: Unit, generation: Generation, *, passes: int) -> pd.DataFrame:
+  """What is measured of students, their costs beside; a node costs `passes` forward passes."""
+  frame = evaluate_looping(students, generation=generation, num_graphs=unit.num_graphs, seed=0)
+  return frame.assign(
+    forward_passes=passes * frame["response_length"], trained_positions=trained_positions(students)[frame["row"]]
+  )
+
+
+def trained_positions(students: Students) -> np.ndarray:
+  """The positions that each student was trained on, [S]; 0 where it was not trained."""
+  history = students.history.sort_values(["row", "step"])
+  steps = history["step"] - history.groupby("row")["step"].shift(fill_value=0)  # of a chunk, whose mean a line has
+  each = (history["trained_positions"] * steps).groupby(history["row"]).sum()
+  return each.reindex(range(len(students.is_finite)), fill_value=0.0).to_numpy(float)
 
 
 def _decoded(remedy: DecodingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame:
@@ -120,7 +140,8 @@ def _decoded(remedy: DecodingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame
   strengths = [remedy.strengths[trial] for trial in unit.trials]
   generation = remedy.generation(strengths, unit.temperatures)
   students = obtain(plain_request(unit))
-  frame = _walk(_walking(remedy, students, unit, obtain), unit, generation)
+  walking = _walking(remedy, students, unit, obtain)
+  frame = students.label(_walk(walking, unit, generation, passes=remedy.passes))
   if remedy.walks_as is None:
     law = Law("teacher", loop_posterior=False)
     exact = law_students(law, [unit.task], unit.training, unit.numbers, students.mesh)
@@ -159,12 +180,12 @@ def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame
 def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...], obtain: Obtain) -> pd.DataFrame:
   """Students of trials of one architecture, in one program."""
   objectives = [remedy.objectives[0 if remedy.architectures else trial] for trial in trials]
-  training, params, earlier = unit.training, None, 0.0
+  training, params, earlier = unit.training, None, np.zeros(unit.num_seeds * len(trials))
   if remedy.is_continued:
     training = dataclasses.replace(training, num_steps=training.num_steps // 2)
     begun = obtain(plain_request(unit, training))
     params = repeated_parameters(begun, len(objectives))
-    earlier = float(begun.history["trained_positions"].mean() * training.num_steps)
+    earlier = np.tile(trained_positions(begun), len(trials))
   request = Request(
     "_".join([f"{FOLDER}/{unit.name}", *(str(trial) for trial in trials if remedy.architectures)]),
     [unit.task] * len(objectives), unit.model, training, unit.numbers, {"trial": trials}, objectives,
@@ -173,6 +194,8 @@ def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...
   students = obtain(request, params=params)
   seconds = time.monotonic() - began
   walking = students._replace(model=remedy.walks_as(students.model))
-  frame = _walk(walking, unit, at_temperatures(unit.temperatures))
-  frame["trained_positions"] += earlier
-  return frame.assign(train_seconds=seconds / len(students.is_finite))
+  frame = _walk(walking, unit, at_temperatures(unit.temperatures), passes=1)
+  frame["trained_positions"] += earlier[frame["row"]]
+  if remedy.walks_as is Hinted:
+    frame[_IN_NODES] += reversed_chain.check(unit.task, unit.model)
+  return students.label(frame).assign(train_seconds=seconds / len(students.is_finite))

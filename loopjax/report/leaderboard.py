@@ -24,8 +24,8 @@ TEXTS = ("base", "remedy", "kind", "setting", "verdict")
 FLAGS = ("is_chosen", "is_default")
 _BADGES = {BETTER: ("✓", "holds"), WORSE: ("✗", "fails"), UNDECIDED: ("?", "undecided"), REFERENCE: ("•", "other")}
 _ERRORS = {
-  remedy_sentences.REPAIRS: "repairs the error", remedy_sentences.HIDES: "hides the error",
-  UNDECIDED: "not decided whether it repairs",
+  remedy_sentences.REPAIRS: "repairs the error", remedy_sentences.DEPARTS: "teaches another law",
+  remedy_sentences.HIDES: "hides the error", UNDECIDED: "not decided whether it repairs",
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ HEADS = (
        "teacher_divergence"),
   Head("damage in length", "The excess length of the exact teacher under the remedy. Of decoding alone.",
        "teacher_excess_length"),
-  Head("forward passes", "Nodes of a walk: each costs one pass.", "response_length"),
+  Head("forward passes", "Of the student in a walk, hints and candidates counted.", "forward_passes"),
   Head("training positions", "Positions that the students were trained on.", "trained_positions", False, ",.0f"),
   Head("loops at equal success", "Locked cycles less those of plain students that reach the goal as often: the median "
        "over seeds with its 95% interval. Below 0 is better. A dash: at no temperature do they reach it as often.",

@@ -1,7 +1,9 @@
 """What a leaderboard says of each base, in sentences: which remedies help, and which of them repair the error.
 
-A remedy *repairs* the error where its students are nearer to the teacher at the root than plain students are: the whole
-interval of the ratio of their distances lies below 1. A remedy that makes walks shorter without that *hides* the error.
+A remedy of training *repairs* the error where its students are nearer to the teacher at the root than plain students
+are: the whole interval of the ratio of their distances lies below 1. It *departs* from the teacher where the whole
+interval lies above 1: its students have learnt another law. A remedy of decoding leaves the error, and *hides* it where
+it makes walks shorter.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import pandas as pd
 
 from loopjax.leaderboard import BETTER, REFERENCE, UNDECIDED, WORSE
 
-REPAIRS, HIDES = "repairs", "hides"
+REPAIRS, DEPARTS, HIDES = "repairs", "departs", "hides"
 
 
 def of_board(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -39,16 +41,15 @@ def of_base(rows: pd.DataFrame) -> list[str]:
 
 
 def effect_on_error(row: Mapping[str, Any]) -> str:
-  """`REPAIRS`, `HIDES`, or `UNDECIDED`; empty where a remedy neither helps nor repairs, and of plain students.
-
-  Decoding leaves the students as they are, so it never repairs.
-  """
-  is_decoding = row["kind"] == "decoding"
-  if row["root_kl_ratio_high"] < 1 and not is_decoding:
-    return REPAIRS
-  if row["verdict"] != BETTER:
+  """`REPAIRS`, `DEPARTS` or `UNDECIDED` of training; `HIDES` of decoding that helps; else, and of plain students,
+  empty."""
+  if row["kind"] == "decoding":
+    return HIDES if row["verdict"] == BETTER else ""
+  if row["kind"] != "training":
     return ""
-  return HIDES if is_decoding or row["root_kl_ratio_low"] >= 1 else UNDECIDED
+  if row["root_kl_ratio_high"] < 1:
+    return REPAIRS
+  return DEPARTS if row["root_kl_ratio_low"] > 1 else UNDECIDED
 
 
 def _of_verdicts(chosen: pd.DataFrame) -> list[str]:
@@ -63,22 +64,25 @@ def _of_verdicts(chosen: pd.DataFrame) -> list[str]:
 
 def _of_errors(chosen: pd.DataFrame) -> list[str]:
   effects = pd.Series([effect_on_error(row) for row in chosen.to_dict("records")], chosen.index, dtype=object)
-  repairs, hides, unclear = (_names(chosen, effects == effect) for effect in (REPAIRS, HIDES, UNDECIDED))
-  said = [
-    _said(repairs, "repairs the error: its students are", "repair the error: their students are", _NEARER)
-    if repairs
-    else "No remedy is seen to repair the error at the root."
-  ]
+  repairs, departs, hides, unclear = (
+    _names(chosen, effects == effect) for effect in (REPAIRS, DEPARTS, HIDES, UNDECIDED)
+  )
+  said = ["No remedy is seen to repair the error at the root."]
+  if repairs:
+    said = [_said(repairs, "repairs the error: its students are", "repair the error: their students are", _NEARER)]
+  if departs:
+    said.append(
+      _said(departs, "teaches another law: its students are", "teach another law: their students are", _FARTHER)
+    )
   if hides:
-    said.append(_said(hides, "only hides the error: its students are", "only hide the error: their students are", _NOT))
+    said.append(_said(hides, "only hides the error, as", "only hide the error, as", " decoding changes no student"))
   if unclear:
-    verbs = "repairs the error or hides it" if len(unclear) == 1 else "repair the error or hide it"
-    said.append(f"Whether {_joined(unclear)} {verbs} is not decided.")
+    said.append(f"Whether students of {_joined(unclear)} are nearer to the teacher at the root is not decided.")
   return said
 
 
 _NEARER = " nearer to the teacher at the root than plain students"
-_NOT = f" not{_NEARER}"
+_FARTHER = " farther from the teacher at the root than plain students"
 
 
 def _of_defaults(rows: pd.DataFrame) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 
+import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
 
@@ -13,8 +14,11 @@ from experiments.remedies import BASES, Remedies
 from experiments.remedy_catalogue import DECODING, TRAINING, TRIALS
 from experiments.remedy_units import PLAIN
 from loopjax import leaderboard
+from loopjax.analysis.looping import evaluate_looping
 from loopjax.generation.processors import all_processors
+from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
+from loopjax.remedies.hinted import Hinted
 from loopjax.runtime import devices
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Pretender
@@ -89,6 +93,32 @@ class ComparisonTest(absltest.TestCase):
     other = remedies._unit(TINY, BASES[0], "DRY", [0, 1], is_screening=True)
     self.assertNotEqual(one, other)
     self.assertEqual(remedy_units.settings_of("DRY", (0,)), ("dry = 0.8",))
+
+
+class CostsTest(absltest.TestCase):
+  def test_positions_are_those_of_each_student(self):
+    """Chunks of 3 and 1 steps; the second student has half of the positions."""
+    history = pd.DataFrame({
+      "row": [0, 1, 0, 1], "step": [3, 3, 4, 4], "trained_positions": [10.0, 5.0, 20.0, 10.0],
+    })  # fmt: skip
+    students = Pretender("untrained", devices.device_mesh())(remedy_units.plain_request(_of("DRY")))
+    self.assertEqual(remedy_units.trained_positions(students._replace(history=history)).tolist(), [50.0, 25.0])
+    self.assertEqual(remedy_units.trained_positions(students).tolist(), [0.0, 0.0])
+
+  def test_hints_count_in_the_length(self):
+    """On chains of length 2 there is one hint a walk."""
+    unit, obtain = _of("reversed chain"), Pretender("untrained", devices.device_mesh())
+    walking = obtain(remedy_units.plain_request(unit))._replace(model=Hinted(TINY.model))
+    generation = at_temperatures(unit.temperatures)
+    bare = evaluate_looping(walking, generation=generation, num_graphs=unit.num_graphs, seed=0)
+    counted = remedy_units.measure_unit(unit, obtain)
+    for column in ("capped_length", "response_length"):
+      np.testing.assert_allclose(counted[column], bare[column] + 1)
+    np.testing.assert_allclose(counted["forward_passes"], bare["response_length"] + 1)
+
+
+def _of(remedy: str) -> remedy_units.Unit:
+  return remedies._unit(TINY, BASES[0], remedy, [0], is_screening=True)
 
 
 class ErrorsTest(parameterized.TestCase):

@@ -95,12 +95,13 @@ class SentencesTest(parameterized.TestCase):
   @parameterized.parameters(
     (BETTER, "training", (0.5, 0.9), remedy_sentences.REPAIRS, "A repairs the error: its students are nearer"),
     (WORSE, "training", (0.5, 0.9), remedy_sentences.REPAIRS, "A repairs the error"),
-    (BETTER, "training", (0.9, 1.1), UNDECIDED, "Whether a repairs the error or hides it is not decided."),
-    (BETTER, "training", (1.1, 1.3), remedy_sentences.HIDES, "A only hides the error: its students are not nearer"),
+    (BETTER, "training", (0.9, 1.1), UNDECIDED, "Whether students of a are nearer to the teacher"),
+    (BETTER, "training", (1.1, 1.3), remedy_sentences.DEPARTS, "A teaches another law: its students are farther"),
     (BETTER, "decoding", (1.0, 1.0), remedy_sentences.HIDES, "A only hides the error"),
     (BETTER, "training", (-math.inf, math.inf), UNDECIDED, "is not decided."),
     (BETTER, "training", (math.nan, math.nan), UNDECIDED, "is not decided."),
-    (UNDECIDED, "training", (1.1, 1.3), "", "No remedy is seen to repair"),
+    (UNDECIDED, "training", (1.1, 1.3), remedy_sentences.DEPARTS, "A teaches another law: its students are farther"),
+    (WORSE, "decoding", (1.0, 1.0), "", "No remedy is seen to repair"),
   )
   def test_effect_on_the_error(self, verdict, kind, error, effect, sentence):
     one = row("a", verdict, error=error, kind=kind)
