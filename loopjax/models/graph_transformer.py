@@ -45,7 +45,6 @@ from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import StarGraph
 
 _OF_DRAWS = 2**31 - 11  # folded into a row's key, far from what splitting it gives to graph and walks
-_HASH = 1_000_003  # base of the number that stands for a prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,14 +173,8 @@ def with_walking_draws(model: Transformer, rows: encoding.Row) -> encoding.Row:
 
 def walking_draws(prompt: jax.Array, num_streams: int) -> jax.Array:
   """The random bits [B, R] of walks on prompts [B, P, 2]: pseudo-random, from the graph, its number and the column."""
-  tokens = prompt.reshape(len(prompt), -1).astype(jnp.uint32)
-  powers = jnp.cumprod(jnp.full(tokens.shape[1], _HASH, jnp.uint32))[None]
-  hashes = jnp.sum(tokens * powers, axis=-1, dtype=jnp.uint32)
-
-  def of_graph(number: jax.Array, hashed: jax.Array) -> jax.Array:
-    return jax.random.bits(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), hashed), number), (num_streams,))
-
-  return jax.vmap(of_graph)(jnp.arange(len(prompt)), hashes)
+  keys = encoding.graph_keys(prompt.reshape(len(prompt), -1))
+  return jax.vmap(lambda key: jax.random.bits(key, (num_streams,)))(keys)
 
 
 class GraphPrompt(NamedTuple):

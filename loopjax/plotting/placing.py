@@ -3,6 +3,9 @@
 A place is free where it covers no other text, no marker and no stretch of a curve, and lies in its panel. A text that
 finds none within reach is left out, unless it is needed: then it reaches farther, and at last takes the place that
 covers least.
+
+The library adjustText (1.4) was tried on the figure of remedies. It left texts on each other and on markers where
+several points nearly coincide, so texts are placed here.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ from loopjax.star_graph.student_functions import Problems, SecondIds, Student
 from loopjax.training.step import Objective, Training
 
 _OF_SEEDS = 2**31 - 5  # folded into a row's key, far from what splitting it gives to graph and walks
-_HASH = 1_000_003  # base of the number that stands for the labels of a graph
 _KINDS = ("walk", "return")
 
 
@@ -125,13 +124,7 @@ def _seeded(model: SeedConditioned, task: StarGraph) -> Student:
 
 def seeds_of(task: StarGraph, problems: Problems, once: str) -> jax.Array:
   """The seed of every node of a walk, should it be s, [G, R, W]: pseudo-random, from graph and column."""
-  powers = jnp.cumprod(jnp.full(task.num_nodes, _HASH, jnp.uint32))[None]
-  hashes = jnp.sum(problems.graphs.labels.astype(jnp.uint32) * powers, axis=-1, dtype=jnp.uint32)
-  num_graphs, num_columns = problems.goal_chain.shape
-
-  def of_graph(number: jax.Array, hashed: jax.Array) -> jax.Array:
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), hashed), number)
-    return jax.random.randint(key, (num_columns, task.max_steps), 0, task.vocabulary_size)
-
-  seeds = jax.vmap(of_graph)(jnp.arange(num_graphs), hashes)
+  shape = problems.goal_chain.shape[1], task.max_steps
+  keys = encoding.graph_keys(problems.graphs.labels)
+  seeds = jax.vmap(lambda key: jax.random.randint(key, shape, 0, task.vocabulary_size))(keys)
   return seeds if once == "return" else jnp.broadcast_to(seeds[..., :1], seeds.shape)

@@ -22,6 +22,8 @@ from loopjax.star_graph.graph import Graph, StarGraph, sample_graph
 from loopjax.star_graph.streams import Stream, first_walk_only, sample_stream, stream_length
 from loopjax.star_graph.teacher import PADDING, TeacherProbabilities
 
+_HASH = 1_000_003  # base of the number that stands for a graph
+
 
 class Row(NamedTuple):
   """One training row; a batch of them has a leading axis B.
@@ -48,6 +50,20 @@ class Row(NamedTuple):
   nodes: jax.Array
   labels: jax.Array
   draws: jax.Array | None = None
+
+
+def graph_keys(ids: jax.Array) -> jax.Array:
+  """A typed key for each graph, [G]: pseudo-random, from its number and from ids [G, N] that say which graph it is.
+
+  So a student that needs randomness of its own when it walks has the same in every reading of the same walks.
+  """
+  powers = jnp.cumprod(jnp.full(ids.shape[-1], _HASH, jnp.uint32))[None]
+  hashes = jnp.sum(ids.astype(jnp.uint32) * powers, axis=-1, dtype=jnp.uint32)
+
+  def of_graph(number: jax.Array, hashed: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), hashed), number)
+
+  return jax.vmap(of_graph)(jnp.arange(len(ids)), hashes)
 
 
 def null_id(task: StarGraph) -> int:
