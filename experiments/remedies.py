@@ -107,7 +107,8 @@ class Remedies:
     require(self.num_graphs >= 1, "num_graphs", self.num_graphs, "at least 1")
     ours = set(seeds.block(self.first_seed, self.num_seeds))
     theirs = set(seeds.block(self.screening_first_seed, self.screening_seeds))
-    require(not ours & theirs, "screening_first_seed", self.screening_first_seed, "such that no seed is of both parts")
+    is_apart = not self.screened or not ours & theirs
+    require(is_apart, "screening_first_seed", self.screening_first_seed, "such that no seed is of both parts")
     for base in BASES:
       self.task(base).check_prefers_forward()
       row_length(self.task(base), self.training)

@@ -122,6 +122,10 @@ def _of(remedy: str) -> remedy_units.Unit:
 
 
 class ErrorsTest(parameterized.TestCase):
+  def test_without_a_screening_seeds_are_free(self):
+    """As worlds of known truth ask for them, thousands at once."""
+    self.assertEqual(dataclasses.replace(remedies.PRESETS["quick"], num_seeds=12_000).num_seeds, 12_000)
+
   @parameterized.parameters(
     (dict(bases=("no base",)), "bases="),
     (dict(bases=()), "bases="),
