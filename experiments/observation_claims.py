@@ -37,7 +37,7 @@ from loopjax.star_graph.graph import StarGraph
 LOCKED = "locked_cycle_share"
 LITTLE = 0.1  # of all nodes: what reinforcement learning may change, to have changed little
 _NO_LOOPS = ("untrained", *null_worlds.TEACHERS)
-_EVERY_WORLD_BUT_UNTRAINED = (*null_worlds.TEACHERS, "memoryless")
+_NO_EFFECT = (*_NO_LOOPS, "memoryless")
 
 
 def claims(config: Observations) -> list[Claim]:
@@ -103,7 +103,7 @@ def _temperature(config: Observations) -> list[dict[str, Any]]:
     return combined([difference_measure(column, at(size), at(size, 1.0)) for size in sizes], "min")
 
   common: dict[str, Any] = dict(
-    must_not_hold=null_worlds.TEACHERS, fitness=_fit(*(at(size, t) for size in sizes for t in (0.0, 1.0)))
+    must_not_hold=_NO_LOOPS, fitness=_fit(*(at(size, t) for size in sizes for t in (0.0, 1.0)))
   )
   where = "at T = 0 minus that at T = 1, the size with the smallest difference of each seed"
   return [
@@ -130,7 +130,7 @@ def _size(config: Observations) -> list[dict[str, Any]]:
       f"size_{name}", description=f"Students loop less where they are {name}, at equal steps.",
       condition=f"{large} minus {small}: share of nodes in locked cycles, mean over temperatures",
       measure=mean_difference(config, LOCKED, large, small), bound=0.0, null=0.0, direction="below",
-      is_published_statement=True, must_not_hold=_EVERY_WORLD_BUT_UNTRAINED,
+      is_published_statement=True, must_not_hold=_NO_EFFECT,
       fitness=_fit({"condition": large}, {"condition": small}),
     )
     for name, (large, small) in pairs.items()
@@ -144,7 +144,7 @@ def _teachers(config: Observations) -> list[dict[str, Any]]:
     description="A small student loops more than the large student whose walks it has learnt from.",
     condition=f"{TAUGHT} minus {teacher}: share of nodes in locked cycles, mean over temperatures",
     measure=mean_difference(config, LOCKED, TAUGHT, teacher), bound=0.0, null=0.0, direction="above",
-    is_published_statement=True, must_not_hold=_EVERY_WORLD_BUT_UNTRAINED,
+    is_published_statement=True, must_not_hold=_NO_EFFECT,
     fitness=_fit({"condition": TAUGHT}, {"condition": teacher}),
   )]  # fmt: skip
 
@@ -156,7 +156,7 @@ def _hardness(config: Observations) -> list[dict[str, Any]]:
     "hardness_chains_longer", description="Greedy students loop where the goal is far, and not where it is near.",
     condition=f"{long} minus {EASY}, T = 0: share of nodes in locked cycles",
     measure=difference_measure(LOCKED, at(long), at(EASY)), **_effect(0.0, greedy_locked(tasks[long])),
-    must_not_hold=(*_NO_LOOPS, "memoryless"), fitness=(*_fit(at(long)), *fit_for("teacher", at(EASY))),
+    must_not_hold=_NO_EFFECT, fitness=(*_fit(at(long)), *fit_for("teacher", at(EASY))),
   )]  # fmt: skip
   if len(config.num_chains) < 2:
     return found
@@ -191,19 +191,31 @@ def _resets(config: Observations) -> list[dict[str, Any]]:
 
 
 def _light_rl(config: Observations) -> list[dict[str, Any]]:
-  changes = [difference_measure(LOCKED, at(AFTER_RL, t), at(BASE, t)) for t in config.temperatures]
-  sizes = [lambda frame, change=change: change(frame).abs() for change in changes]
   broken = fit_for("memoryless", {"condition": AFTER_RL})[:1]  # its target is not the teacher's law: no loss is asked
+  common: dict[str, Any] = dict(must_not_hold=_NO_LOOPS, fitness=(*_fit({"condition": BASE}), *broken))
   return [
     _published(
       "light_rl_loops_stay", description="After light reinforcement learning greedy students still loop.",
       condition=f"{AFTER_RL}, T = 0: share of nodes in locked cycles", measure=value_measure(LOCKED, at(AFTER_RL)),
-      **_effect(0.0, greedy_locked(config.task)), must_not_hold=_NO_LOOPS, fitness=(*_fit(at(BASE)), *broken),
+      **_effect(0.0, greedy_locked(config.task)), **common,
     ),
-    _published(  # every world is unchanged by learning, so there is none in which this must not hold
-      "light_rl_changes_little", description="Light reinforcement learning changes loops little, at any temperature.",
+    _published(
+      "light_rl_changes_little",
+      description="Light reinforcement learning changes little, at any temperature, in students that loop when greedy.",
       condition=f"{AFTER_RL} and {BASE}: share of nodes in locked cycles, size of the change, mean over temperatures",
-      measure=combined(sizes, "mean"), bound=LITTLE, null=1.0, predicted=0.0, direction="below",
-      is_published_statement=True, fitness=(*_fit({"condition": BASE}), *broken),
+      measure=_change_where_there_are_loops(config), bound=LITTLE, null=1.0, predicted=0.0, direction="below",
+      is_published_statement=True, **common,
     ),
   ]  # fmt: skip
+
+
+def _size_of(measure: Measure) -> Measure:
+  return lambda frame: measure(frame).abs()
+
+
+def _change_where_there_are_loops(config: Observations) -> Measure:
+  """The mean size of the change; a seed has no value where its student does not loop before: nothing could change."""
+  changes = [_size_of(difference_measure(LOCKED, at(AFTER_RL, t), at(BASE, t))) for t in config.temperatures]
+  size = combined(changes, "mean")
+  loops = halfway(0.0, greedy_locked(config.task))
+  return lambda frame: size(frame).where(value_measure(LOCKED, at(BASE))(frame) > loops)

@@ -67,7 +67,7 @@ class Observations:
   rl: PolicyGradient = PolicyGradient()
   rl_training: Training = Training(num_steps=200, rows_per_step=16, learning_rate=3e-4, warmup_steps=20)
   temperatures: tuple[float, ...] = COLD_TO_WARM
-  num_seeds: int = 12
+  num_seeds: int = 16
   first_seed: int = 0
   num_graphs: int = 128
 

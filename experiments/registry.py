@@ -8,6 +8,7 @@ from experiments import (
   fixed_graph,
   injected_loops,
   margin_readings,
+  observations,
   proposition_one,
   remedies,
   risk_aversion,
@@ -17,7 +18,7 @@ from experiments.experiment import Experiment
 
 _IN_ORDER = (
   risk_aversion, proposition_one, temporal_errors, fixed_graph, injected_loops, exploration_curriculum, margin_readings,
-  correlation_map, remedies,
+  correlation_map, remedies, observations,
 )  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {module.NAME: module.EXPERIMENT for module in _IN_ORDER}
 

@@ -102,7 +102,7 @@ class ClaimsTest(parameterized.TestCase):
 
   def test_in_the_teachers_world_there_are_none(self):
     found = judged(in_world("exact teacher"))
-    self.assertEqual(list(found.index[found == verdicts.HOLDS]), ["light_rl_changes_little"])
+    self.assertEmpty(found.index[found == verdicts.HOLDS])
 
   @parameterized.parameters(
     ("size_deeper", "standard", {DEEPEST: 0.4}, {DEEPEST: 0.9}),
