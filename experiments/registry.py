@@ -12,13 +12,14 @@ from experiments import (
   proposition_one,
   remedies,
   risk_aversion,
+  seed_conditioning,
   temporal_errors,
 )
 from experiments.experiment import Experiment
 
 _IN_ORDER = (
   risk_aversion, proposition_one, temporal_errors, fixed_graph, injected_loops, exploration_curriculum, margin_readings,
-  correlation_map, remedies, observations,
+  correlation_map, remedies, observations, seed_conditioning,
 )  # fmt: skip
 EXPERIMENTS: dict[str, Experiment] = {module.NAME: module.EXPERIMENT for module in _IN_ORDER}
 

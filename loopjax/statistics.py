@@ -197,7 +197,7 @@ _CORRELATIONS = ("correlation", "other_walks_correlation", "other_graphs_correla
 _SIZES = (
   "returns", "root_loops", "response_length", "successful_length", "distinct_children", "revisits", "length_ratio",
   "loop_ratio", "persistence_ratio", "risk_aversion_ratio", "num_loops", "loop_onset", "loop_period", "cohort_size",
-  "num_reaching", "num_pairs", "child_entropy", "kl_from_solution", "excess_length", "root_kl",
+  "num_reaching", "num_pairs", "child_entropy", "kl_from_solution", "excess_length", "root_kl", "root_entropy",
 )  # fmt: skip
 LIMITS: Mapping[str, Limits] = {
   **dict.fromkeys(_SHARES, (0.0, 1.0)),

@@ -15,25 +15,20 @@ What to know before use:
   shorter, the goals that are told take more of them.
 - **The control has the same schedule.** Warm-up and cosine run anew for every length, and so does the optimiser.
   Compare with `chain_lengths` that are all the task's own: students from scratch with the same restarts.
-- A student begins with the parameters that a student from scratch of the same seed has. The data of each stage are its
-  own; those of the last one are those of that seed.
-- The students that come back are those of the last stage. Their `training` is that of one stage.
+- Each stage has seeds of its own, so that its data are its own. Those of the last stage are the seeds asked for.
+- The `training` of students that come back is that of one stage.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from jax.sharding import Mesh
-
-from loopjax.models.transformer import Transformer
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.objective import ObjectiveConfig, row_length
-from loopjax.star_graph.students import Students, initial_states, train_students
+from loopjax.star_graph.objective import row_length
+from loopjax.star_graph.sharing import Obtain, Request
+from loopjax.star_graph.students import Students
 from loopjax.training.step import Training
 
 _SEEDS_APART = 2**20  # between the data of one stage and those of the next
@@ -52,56 +47,45 @@ def stages_of(training: Training, count: int, length: int) -> list[Training]:
   return [dataclasses.replace(training, num_steps=number, stream_length=length) for number in steps]
 
 
-def _check(tasks: Sequence[StarGraph], chain_lengths: Sequence[int], model: Transformer, training: Training) -> None:
+def rising(chain_length: int, *, short: int = 1, full: int = 1) -> list[int]:
+  """The lengths 1, 2, ... up to `chain_length`: a stage takes `short` parts of the steps, the last one `full` parts."""
+  lengths = [length for length in range(1, chain_length) for _ in range(short)]
+  return [*lengths, *[chain_length] * full]
+
+
+def _check(request: Request, chain_lengths: Sequence[int]) -> None:
   """Raises `ValueError`, as `train_with_growing_chains` says."""
-  last = tasks[0].chain_length
+  last, model, num_steps = request.tasks[0].chain_length, request.model, request.training.num_steps
   rises = all(before <= after for before, after in zip(chain_lengths, chain_lengths[1:], strict=False))
   is_right = len(chain_lengths) > 0 and rises and chain_lengths[0] >= 1 and chain_lengths[-1] == last
   require(is_right, "chain_lengths", list(chain_lengths), f"lengths that do not fall, the last one the task's {last}")
   require(model.positions != "learned", "model.positions", model.positions, "rotary or none: a table has one size")
   count = len(chain_lengths)
-  require(training.num_steps >= count, "training.num_steps", training.num_steps, f"at least {count}, a step a stage")
+  require(num_steps >= count, "training.num_steps", num_steps, f"at least {count}, a step a stage")
 
 
-def train_with_growing_chains(
-  tasks: Sequence[StarGraph],
-  chain_lengths: Sequence[int],
-  model: Transformer,
-  training: Training,
-  seed_numbers: Sequence[int],
-  mesh: Mesh,
-  *,
-  objectives: Sequence[ObjectiveConfig] | None = None,
-  folder: str | os.PathLike[str] | None = None,
-) -> Students:
-  """Students of `tasks` that were trained on shorter chains first.
+def train_with_growing_chains(request: Request, chain_lengths: Sequence[int], obtain: Obtain) -> list[Students]:
+  """Students of the request's tasks that were trained on shorter chains first: those of every stage, in order.
+
+  The last ones are what is asked for. Each stage is a group of its own, in folders `stage_0` and so on.
 
   Args:
-    tasks: of the last stage; as for `train_students`.
+    request: the students; its training is that of all stages together, and its steps are shared out.
     chain_lengths: of the stages, in their order; they do not fall, and the last one is the tasks'.
-    model: architecture of all students, without a table of positions.
-    training: of all stages together; its steps are shared out.
-    seed_numbers: seeds, the same for every task.
-    mesh: from `devices.device_mesh`.
-    objectives: what to train for in every stage; maximum likelihood by default.
-    folder: for checkpoints, a folder a stage in it: `stage_0` and so on. None: nothing is saved.
+    obtain: where students come from, such as a `sharing.Trainer`.
 
   Raises:
     ValueError: the lengths are not as said; the model has a table of positions; there are fewer steps than stages; or
       as `train_students` says.
   """
-  _check(tasks, chain_lengths, model, training)
-  count = len(chain_lengths)
-  trainings = stages_of(training, count, row_length(tasks[0], training))
-  students = None
-  params = initial_states(tasks, model, trainings[-1], seed_numbers, mesh, objectives).params
-  for stage, (length, config) in enumerate(zip(chain_lengths, trainings, strict=True)):
+  _check(request, chain_lengths)
+  count, length = len(chain_lengths), row_length(request.tasks[0], request.training)
+  trainings, stages = stages_of(request.training, count, length), list[Students]()
+  for stage, (chains, training) in enumerate(zip(chain_lengths, trainings, strict=True)):
     shift = (count - 1 - stage) * _SEEDS_APART
-    students = train_students(
-      [with_chains(task, length) for task in tasks], model, config, [seed + shift for seed in seed_numbers], mesh,
-      objectives=objectives, params=params, folder=None if folder is None else Path(folder) / f"stage_{stage}",
-      description=f"chains of {length}",
+    own = request._replace(
+      name=f"{request.name}/stage_{stage}", tasks=[with_chains(task, chains) for task in request.tasks],
+      training=training, seed_numbers=[seed + shift for seed in request.seed_numbers],
     )  # fmt: skip
-    params = students.state.params
-  assert students is not None
-  return students
+    stages.append(obtain(own, params=stages[-1].state.params if stages else None))
+  return stages

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -110,16 +111,42 @@ class SeedConditioned:
     require(self.once in _KINDS, "once", self.once, f"one of {_KINDS}")
 
 
+@dataclasses.dataclass(frozen=True)
+class EverySeed:
+  """A student that is told seed j in column j, at every s, in place of its model: V columns have all of its seeds.
+
+  Attributes:
+    model: its architecture.
+  """
+
+  model: Transformer
+
+
 @student_functions.functions_of.register
 def _seeded(model: SeedConditioned, task: StarGraph) -> Student:
+  return _told(model.model, task, lambda problems: seeds_of(task, problems, model.once))
+
+
+@student_functions.functions_of.register
+def _every_seed(model: EverySeed, task: StarGraph) -> Student:
+  def seeds(problems: Problems) -> jax.Array:
+    shape = *problems.goal_chain.shape, task.max_steps
+    return jnp.broadcast_to(jnp.arange(shape[1])[:, None], shape)
+
+  return _told(model.model, task, seeds)
+
+
+def _told(model: Transformer, task: StarGraph, seeds: Callable[[Problems], jax.Array]) -> Student:
+  """The functions of a network that is told `seeds` [G, R, W] wherever it stands at s."""
+
   def begin(problems: Problems) -> tuple[jax.Array, jax.Array]:
-    return problems.graphs.labels[:, START], seeds_of(task, problems, model.once)
+    return problems.graphs.labels[:, START], seeds(problems)
 
   def of(told: tuple[jax.Array, jax.Array], labels: jax.Array, index: jax.Array) -> jax.Array:
-    start, seeds = told
-    return jnp.where(labels == start[:, None], seeds[..., index], encoding.null_id(task))
+    start, ids = told
+    return jnp.where(labels == start[:, None], ids[..., index], encoding.null_id(task))
 
-  return student_functions.network(model.model, task, SecondIds(begin, of))
+  return student_functions.network(model, task, SecondIds(begin, of))
 
 
 def seeds_of(task: StarGraph, problems: Problems, once: str) -> jax.Array:

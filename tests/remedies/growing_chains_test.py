@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import growing_chains
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import students
+from loopjax.star_graph import sharing, students
 from loopjax.star_graph.graph import StarGraph
 from loopjax.training.step import Training
 from tests.models.transformer_test import shapes_of
@@ -44,6 +44,12 @@ class SizesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"^chain_lengths=.* do not fall, the last one the task's 3$"):
       train(lengths)
 
+  def test_lengths_that_rise_to_the_full_one(self):
+    self.assertEqual(growing_chains.rising(3), [1, 2, 3])
+    self.assertEqual(growing_chains.rising(3, short=2), [1, 1, 2, 2, 3])
+    self.assertEqual(growing_chains.rising(2, full=2), [1, 2, 2])
+    self.assertEqual(growing_chains.rising(1, short=3), [1])
+
   def test_what_else_is_refused(self):
     with self.assertRaisesRegex(ValueError, r"^model\.positions='learned' "):
       train([1, 3], dataclasses.replace(MODEL, positions="learned"))
@@ -51,36 +57,32 @@ class SizesTest(parameterized.TestCase):
       train([1, 1, 2, 2, 3, 3])
 
 
-def train(lengths, model=MODEL, folder=None):
-  asked = [TASK], lengths, model, TRAINING, (4, 7), devices.device_mesh()
+def train(lengths, model=MODEL, obtain=None):
+  request = sharing.Request("grown", [TASK], model, TRAINING, (4, 7))
   with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):  # compiles quickly
-    return growing_chains.train_with_growing_chains(*asked, folder=folder)
+    return growing_chains.train_with_growing_chains(request, lengths, obtain)
 
 
 class TrainTest(absltest.TestCase):
   def test_each_stage_begins_with_the_students_of_the_one_before(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    trained = []
+    trainer, asked = sharing.Trainer(folder, devices.device_mesh()), []
 
-    def record(*args, **kwargs):
-      trained.append((args, kwargs["params"], students.train_students(*args, **kwargs)))
-      return trained[-1][2]
+    def obtain(request, *, params=None, extra=None):
+      asked.append((request, params))
+      return trainer(request, params=params, extra=extra)
 
-    with mock.patch.object(growing_chains, "train_students", record):
-      found = train([1, 3], folder=folder)
-    (first, given, short), (second, handed_on, long) = trained
-    self.assertIs(found, long)
-    self.assertEqual([args[0][0].chain_length for args in (first, second)], [1, 3])
-    self.assertEqual([list(args[3]) for args in (first, second)], [[4 + 2**20, 7 + 2**20], [4, 7]])
+    short, long = train([1, 3], obtain=obtain)
+    (first, fresh), (second, handed_on) = asked
+    self.assertEqual([request.tasks[0].chain_length for request in (first, second)], [1, 3])
+    self.assertEqual([list(request.seed_numbers) for request in (first, second)], [[4 + 2**20, 7 + 2**20], [4, 7]])
     self.assertEqual([one.training.num_steps for one in (short, long)], [2, 3])
+    self.assertIsNone(fresh)
     self.assertIs(handed_on, short.state.params)
-    with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):
-      fresh = students.initial_states([TASK], MODEL, first[2], (4, 7), devices.device_mesh()).params
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), given, fresh)
-    self.assertTrue(found.is_finite.all())
-    self.assertEqual((found.tasks, found.seed_numbers), ([TASK], [4, 7]))
-    loaded = students.load_students(folder / "stage_1", devices.device_mesh())
-    jax.tree.map(np.testing.assert_array_equal, loaded.state.params, found.state.params)
+    self.assertTrue(long.is_finite.all())
+    self.assertEqual((long.tasks, long.seed_numbers), ([TASK], [4, 7]))
+    loaded = students.load_students(folder / "checkpoints/grown/stage_1", devices.device_mesh())
+    jax.tree.map(np.testing.assert_array_equal, loaded.state.params, long.state.params)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import seed_conditioning
-from loopjax.remedies.seed_conditioning import SeedConditioned, SeededWalks
+from loopjax.remedies.seed_conditioning import EverySeed, SeedConditioned, SeededWalks
 from loopjax.star_graph import encoding, rollouts, student_functions, teacher
 from loopjax.star_graph.rollouts import Asked, sample_problems
 from tests.models.transformer_test import random_params
@@ -101,6 +101,25 @@ class WalkTest(absltest.TestCase):
     plain, seeded = (np.asarray(cases.jit(walk, static_argnums=0)(model)) for model in (MODEL, SeedConditioned(MODEL)))
     np.testing.assert_array_equal(np.ptp(plain, axis=1), 0)
     self.assertTrue(np.ptp(seeded, axis=1).any())
+
+  def test_every_seed_is_a_column_of_its_own(self):
+    """What a student told seed k by `SeedConditioned` answers is what column k of `EverySeed` answers."""
+    task, params = cases.SHORT, random_params(MODEL, cases.SHORT)
+    probabilities, count = teacher.teacher_probabilities(task), task.vocabulary_size
+    problems = cases.jit(lambda key: sample_problems(task, key, 3, 1))(jax.random.key(0))
+    problems = problems._replace(goal_chain=jnp.repeat(problems.goal_chain, count, axis=1))
+    walk = np.full((3, count, task.max_steps), teacher.PADDING, np.int32)
+    walk[..., :3] = [0, 1, 0]
+
+    def read(model):
+      return student_functions.functions_of(model, task).read(params, probabilities, problems, walk)[:, :, :3]
+
+    one, every = (
+      np.asarray(cases.jit(read, static_argnums=0)(model)) for model in (SeedConditioned(MODEL), EverySeed(MODEL))
+    )
+    told = np.asarray(seed_conditioning.seeds_of(task, problems, "walk"))[..., 0]
+    np.testing.assert_allclose(one, np.take_along_axis(every, told[..., None, None], axis=1), atol=1e-5)
+    self.assertGreater(np.ptp(every[:, :, 0], axis=1).max(), 1e-3)
 
 
 if __name__ == "__main__":
