@@ -30,6 +30,7 @@ from experiments.observation_claims import claims
 from experiments.observation_conditions import (
   FOLDER,
   HARDNESS,
+  SIZE,
   TEMPERATURE,
   Group,
   Observations,
@@ -98,12 +99,17 @@ def table(frame: pd.DataFrame) -> str:
 
 
 def show(config: Observations, tables: Tables, figures: Path) -> str:
-  """Walks against temperature, a figure per observation; the table over seeds."""
+  """Walks against temperature, a figure per observation; for sizes, greedy loops against errors; the table over
+  seeds."""
   frame = tables[NAME]
   for observation, conditions in config.shown().items():
     rows = frame[frame["condition"].isin(conditions)]
-    learners = theory_rows(config, conditions)
-    figure = plotting.against_temperature(rows, MEASURES, conditions=conditions, theory=learners)
+    if observation == SIZE:  # its students stand against temperature in the figure of the first observation
+      greedy = rows[rows["temperature"] == 0].sort_values("condition", key=lambda x: x.map(conditions.index))
+      figure = plotting.student_dots(greedy, "root_kl", "locked_cycle_share")
+    else:
+      learners = theory_rows(config, conditions)
+      figure = plotting.against_temperature(rows, MEASURES, conditions=conditions, theory=learners)
     plotting.save(figure, figures / f"{NAME}_{observation}")
   return table(frame)
 

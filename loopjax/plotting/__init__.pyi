@@ -1,4 +1,5 @@
 from .confidence import confidence_by_repetition, confidence_quantiles
+from .dots import student_dots
 from .entropy import against_entropy
 from .factors import Column, factor_chart
 from .labels import LABELS, Label
@@ -16,5 +17,5 @@ __all__ = [
   "LABELS", "LEARNERS", "PALETTE", "Column", "Label", "against_entropy", "against_temperature",
   "confidence_by_repetition", "confidence_quantiles", "correlation_by_lag", "factor_chart", "pairs_by_step", "palette",
   "persistence_by_visit", "phase_diagram", "proposition_panels", "remedy_plane", "resets_by_cycles", "save",
-  "temperature_grid", "training_curves",
+  "student_dots", "temperature_grid", "training_curves",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ LABELS = {
   "root_loop_share": Label("Root loops (s-r-s)", "share of nodes", BETWEEN_0_AND_1),
   "locked_cycle_share": Label("Locked cycles", "share of nodes in locked cycles", BETWEEN_0_AND_1),
   "excess_length": Label("Excess length", "length over the exact teacher's"),
+  "root_kl": Label("Error at r", "nats from the teacher at r"),
   "root_entropy": Label("Entropy of the first choice", "entropy of the first choice at r, nats"),
   "invalid_moves": Label("Invalid moves", "moves per walk"),
   "distinct_children": Label("Distinct children", "children per walk"),
