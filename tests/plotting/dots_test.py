@@ -30,7 +30,9 @@ class StudentDotsTest(PlottingTestCase):
     with self.assertRaisesRegex(ValueError, "several rows of one condition, seed"):
       plotting.student_dots(pd.concat([FRAME, FRAME]), "root_kl", "locked_cycle_share")
     with self.assertRaisesRegex(ValueError, "^conditions="):
-      plotting.student_dots(pd.concat([FRAME[:3].assign(condition=c) for c in "abcdefgh"]), "root_kl", "locked_cycle_share")
+      plotting.student_dots(
+        pd.concat([FRAME[:3].assign(condition=c) for c in "abcdefgh"]), "root_kl", "locked_cycle_share"
+      )
 
 
 if __name__ == "__main__":
