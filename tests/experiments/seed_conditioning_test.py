@@ -21,7 +21,7 @@ from loopjax.training.step import Training
 
 TASK = StarGraph(num_chains=3, chain_length=1, max_steps=8, explore_prob=0.5)
 TINY = SeedConditioning(
-  risk_aversion=TASK, fixed_graph=dataclasses.replace(TASK, explore_prob=0.9),  # of one size: programs are shared
+  risk_aversion=TASK, fixed_graph=dataclasses.replace(TASK, explore_prob=0.4),  # of one size: programs are shared
   model=Transformer(num_layers=1, num_heads=1, width=4), training=Training(num_steps=1, rows_per_step=2),
   temperatures=(0.0,), sweep=(0.0, 0.5, 1.0), num_seeds=6, num_graphs=4,
 )  # fmt: skip
