@@ -110,6 +110,11 @@ class SeedConditioned:
     require(self.once in _KINDS, "once", self.once, f"one of {_KINDS}")
 
 
+@student_functions.walking_model.register
+def _walking_model(objective: SeededWalks, model: Transformer) -> SeedConditioned:
+  return SeedConditioned(model, objective.once)
+
+
 @student_functions.functions_of.register
 def _seeded(model: SeedConditioned, task: StarGraph) -> Student:
   def begin(problems: Problems) -> tuple[jax.Array, jax.Array]:
