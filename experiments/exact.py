@@ -1,4 +1,4 @@
-"""Exact theory as rows beside the students' results."""
+"""Exact theory, to stand beside the students' results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from loopjax.star_graph import theory
@@ -38,6 +39,12 @@ def loop_posterior_rows(tasks: Mapping[str, StarGraph], temperatures: Sequence[f
   """As `memoryless_rows`, of the learner that holds the posterior of an injected loop beside; `tasks` have shares."""
   learner = functools.partial(theory.loop_posterior_statistics, traced=False)
   return _rows("loop posterior", learner, tasks, temperatures)
+
+
+def loop_posterior_resets(task: StarGraph, cycles: np.ndarray) -> np.ndarray:
+  """The loop-posterior learner's reset probability at r after pure s-r-s cycles."""
+  is_loop = theory.loop_posterior(task, cycles)
+  return is_loop + (1 - is_loop) * task.reset_prob
 
 
 def _rows(

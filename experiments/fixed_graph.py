@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import temporal_errors
+from experiments import temporal_error_claims, temporal_errors
 from experiments.experiment import Experiment, Tables, main
-from experiments.temporal_errors import COLUMNS, TemporalErrors
+from experiments.temporal_error_conditions import TemporalErrors
+from experiments.temporal_errors import COLUMNS
 from loopjax import statistics
 from loopjax.claims import Claim
 from loopjax.star_graph.sharing import Obtain, Request
@@ -51,7 +52,7 @@ def show(config: TemporalErrors, tables: Tables, figures: Path) -> str:
 
 def claims(config: TemporalErrors) -> list[Claim]:
   """As those of `temporal_errors`."""
-  return temporal_errors.claims(config, NAME, BASE)
+  return temporal_error_claims.claims(config, NAME, BASE)
 
 
 PRESETS = {

@@ -56,8 +56,7 @@ from loopjax.remedies import (
   unlikelihood,
 )
 from loopjax.remedies.distillation import Distillation
-from loopjax.remedies.hinted import Hinted
-from loopjax.remedies.seed_conditioning import SeedConditioned, SeededWalks
+from loopjax.remedies.seed_conditioning import SeededWalks
 from loopjax.star_graph.contrasted import BesideAmateur, LookingAhead
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
@@ -103,7 +102,6 @@ class TrainingRemedy(NamedTuple):
   Attributes:
     objectives: of its trials, the default first; they differ in traced strengths alone.
     is_continued: whether it begins with students that have been trained for the first half of the steps.
-    walks_as: the model -> what stands in its place when students walk.
     architectures: of its trials, where these are no objectives: each (plain model, task) -> model.
     chain_lengths: of its trials, where students learn on shorter chains first: setting -> (the task's chain length ->
       those of the stages).
@@ -111,7 +109,6 @@ class TrainingRemedy(NamedTuple):
 
   objectives: tuple[ObjectiveConfig, ...] = (MaximumLikelihood(),)
   is_continued: bool = False
-  walks_as: Callable[[Any], Any] = lambda model: model
   architectures: Mapping[str, Architecture] = MappingProxyType({})
   chain_lengths: Mapping[str, Callable[[int], Sequence[int]]] = MappingProxyType({})
 
@@ -201,11 +198,9 @@ TRAINING: Mapping[str, TrainingRemedy] = {
   ),
   "growing chains": TrainingRemedy(chain_lengths=_growing_chains()),
   "loop-erased walks": TrainingRemedy(_shares(loop_erased.LoopErased)),
-  "reversed chain": TrainingRemedy(_shares(reversed_chain.ReversedChain), walks_as=Hinted),
-  "seed a walk": TrainingRemedy(_shares(SeededWalks, once="walk"), walks_as=SeedConditioned),
-  "seed a return": TrainingRemedy(
-    _shares(SeededWalks, once="return"), walks_as=lambda model: SeedConditioned(model, once="return")
-  ),
+  "reversed chain": TrainingRemedy(_shares(reversed_chain.ReversedChain)),
+  "seed a walk": TrainingRemedy(_shares(SeededWalks, once="walk")),
+  "seed a return": TrainingRemedy(_shares(SeededWalks, once="return")),
   "several tokens ahead": TrainingRemedy(
     tuple(multi_token.MultiToken(ahead_weight=weight, num_tokens=3) for weight in _HALF_AND_DOUBLE)
   ),
@@ -220,7 +215,7 @@ TRAINING: Mapping[str, TrainingRemedy] = {
   "successful walks of itself": TrainingRemedy(_shares(Distillation, walks="successful"), is_continued=True),
   "erased walks of itself": TrainingRemedy(_shares(Distillation, walks="erased"), is_continued=True),
   "erased walks in rounds": TrainingRemedy(_shares(Distillation, walks="erased", refresh_every=250), is_continued=True),
-  "hints where the loss is high": TrainingRemedy(_shares(loss_hints.LossHints), is_continued=True, walks_as=Hinted),
+  "hints where the loss is high": TrainingRemedy(_shares(loss_hints.LossHints), is_continued=True),
   "policy gradient": TrainingRemedy(
     tuple(policy_gradient.PolicyGradient(kl_weight=weight) for weight in (0.04, 0.0, 0.2)), is_continued=True
   ),

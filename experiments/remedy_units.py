@@ -24,7 +24,7 @@ from loopjax.remedies import reversed_chain
 from loopjax.remedies.growing_chains import train_with_growing_chains
 from loopjax.remedies.hinted import Hinted
 from loopjax.runtime import seeds
-from loopjax.star_graph import fitness, theory
+from loopjax.star_graph import fitness, student_functions, theory
 from loopjax.star_graph.contrasted import Pair
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, law_students
@@ -211,9 +211,9 @@ def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...
   began = time.monotonic()
   students = obtain(request, params=params)
   seconds = time.monotonic() - began
-  walking = students._replace(model=remedy.walks_as(students.model))
+  walking = students._replace(model=student_functions.walking_model(objectives[0], students.model))
   frame = _walk(walking, unit, at_temperatures(unit.temperatures), passes=1)
   frame["trained_positions"] += earlier[frame["row"]]
-  if remedy.walks_as is Hinted:
+  if isinstance(walking.model, Hinted):
     frame[_IN_NODES] += reversed_chain.check(unit.task, unit.model)
   return students.label(frame).assign(train_seconds=seconds / len(students.is_finite))

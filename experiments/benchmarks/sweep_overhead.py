@@ -27,7 +27,7 @@ from absl import flags
 
 from experiments import sweep, temporal_errors
 from experiments.benchmarks.peers.worker_processes import end_with_parent
-from experiments.temporal_errors import TemporalErrors
+from experiments.temporal_error_conditions import TemporalErrors
 from loopjax.runtime import command_line, compilation_cache, devices, files, seeds
 from loopjax.runtime import config as configs
 from loopjax.star_graph import students

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from loopjax.models import decoding
 from loopjax.models.transformer import Transformer
-from loopjax.remedies import reversed_chain
+from loopjax.remedies import loss_hints, reversed_chain
 from loopjax.star_graph import encoding, student_functions
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.streams import stream_length
@@ -34,6 +34,13 @@ class Hinted:
   """
 
   model: Transformer
+
+
+@student_functions.walking_model.register(reversed_chain.ReversedChain)
+@student_functions.walking_model.register(loss_hints.LossHints)
+def _walking_model(objective: Any, model: Transformer) -> Hinted:
+  del objective
+  return Hinted(model)
 
 
 @student_functions.functions_of.register

@@ -111,6 +111,11 @@ class SeedConditioned:
     require(self.once in _KINDS, "once", self.once, f"one of {_KINDS}")
 
 
+@student_functions.walking_model.register
+def _walking_model(objective: SeededWalks, model: Transformer) -> SeedConditioned:
+  return SeedConditioned(model, objective.once)
+
+
 @dataclasses.dataclass(frozen=True)
 class EverySeed:
   """A student that is told seed j in column j, at every s, in place of its model: V columns have all of its seeds.

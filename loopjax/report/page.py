@@ -15,9 +15,10 @@ from typing import Any
 from loopjax import results
 from loopjax.claims import NOT_RUN
 from loopjax.plotting import inline
-from loopjax.report import folder, leaderboard, sentences, traces, verdicts
+from loopjax.report import folder, leaderboard, sentences, verdicts, walk_groups
 from loopjax.report.folder import Folder
-from loopjax.runtime import devices, files
+from loopjax.report.walk_groups import Walks
+from loopjax.runtime import files
 
 _HERE = Path(__file__).parent
 _HOW_TO_READ = """A claim holds or fails if the whole 95% interval of its median over seeds lies on one side of the
@@ -29,51 +30,39 @@ OTHER = "other"  # the section of figures that belong to no experiment
 
 
 def write(
-  results_dir: str | os.PathLike[str], output: str | os.PathLike[str], descriptions: Mapping[str, str]
-) -> list[str]:
+  results_dir: str | os.PathLike[str], output: str | os.PathLike[str], descriptions: Mapping[str, str],
+  students: str = walk_groups.ALL,
+) -> list[str]:  # fmt: skip
   """Writes the report of a results folder, atomically.
 
   Args:
     results_dir: as `experiments.reproduce` writes it.
     output: the HTML file.
     descriptions: experiment -> its text, as in a module's docstring; experiments stand in this order.
+    students: a pattern of the names of groups of students, whose walks are shown.
 
   Returns:
     What could not be read, a line each; the page lists them too.
 
   Raises:
-    ValueError: there is no such folder.
+    ValueError: there is no such folder; no group of students matches.
   """
   problems: list[str] = []
   content = folder.read(results_dir, problems)
-  groups = _walk_groups(Path(results_dir) / "checkpoints", list(descriptions), problems)
-  text = render(Path(results_dir).resolve().name, content, groups, descriptions, problems)
+  walks = walk_groups.read(Path(results_dir) / "checkpoints", list(descriptions), problems, students)
+  text = render(results_dir, content, walks, descriptions, problems)
   files.write_atomically(output, lambda temporary: temporary.write_text(text, encoding="utf-8"))
   return problems
 
 
-def _walk_groups(checkpoints: Path, order: list[str], problems: list[str]) -> list[dict[str, Any]]:
-  """The walks of every checkpoint folder whose students can be restored, in the order of the experiments."""
-
-  def place(path: Path) -> tuple[int, str]:
-    return min((i for i, name in enumerate(order) if path.name.startswith(name)), default=len(order)), path.name
-
-  folders = sorted((path.parent for path in checkpoints.glob("*/config.json")), key=place)
-  if not folders:
-    problems.append(f"{checkpoints}: has no students, so there are no walks to step through")
-    return []
-  mesh = devices.device_mesh()
-  groups = [folder.attempt(problems, lambda path=path: traces.group_walks(path, mesh)) for path in folders]  # type: ignore[misc]
-  return [group for group in groups if group is not None]
-
-
 def render(
-  name: str, content: Folder, groups: list[dict[str, Any]], descriptions: Mapping[str, str], problems: list[str]
-) -> str:
+  results_dir: str | os.PathLike[str], content: Folder, walks: Walks, descriptions: Mapping[str, str],
+  problems: list[str],
+) -> str:  # fmt: skip
   """The page as text; figures that are no SVG add to `problems`."""
   sections = _sections(content, descriptions, problems)  # first: it may add to the problems
   return string.Template((_HERE / "template.html").read_text(encoding="utf-8")).substitute(
-    name=escape(name),
+    name=escape(Path(results_dir).resolve().name),
     style=(_HERE / "style.css").read_text(encoding="utf-8") + inline.STYLE,
     script="\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("viewer.js", "sorting.js")),
     facts=_facts(content),
@@ -82,7 +71,8 @@ def render(
     sections=sections,
     links=_links(content, descriptions),
     provenance=_provenance(content),
-    data=json_for_html({"groups": groups}),
+    about_walks=walk_groups.about(walks, results_dir),
+    data=json_for_html({"groups": walks.groups}),
   )
 
 

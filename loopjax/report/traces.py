@@ -8,6 +8,7 @@ Shapes: S students, G graphs, R temperatures, W nodes of a walk, N nodes of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +16,55 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+import loopjax.remedies  # noqa: F401 (students of every remedy can then be loaded, and walk as it asks)
 from loopjax.analysis import walk_traces
 from loopjax.analysis.walk_traces import WalkTraces
 from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import config as configs
 from loopjax.runtime import seeds
-from loopjax.star_graph import students
+from loopjax.star_graph import student_functions, students
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import ObjectiveConfig
 from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import PADDING
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 NUM_GRAPHS = 4
-MAX_SEEDS = 2  # per condition: a page is to be looked at, and to stay small
+MAX_SEEDS = 2  # per condition, where nobody has chosen: a page is to be looked at, and to stay small
 
 
-def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
-  """The walks of the students in a checkpoint folder.
+def group_walks(folder: Path, name: str, mesh: Mesh, most_seeds: int | None) -> dict[str, Any]:
+  """The walks of the students in a checkpoint folder; students of a remedy walk as it asks.
 
   Args:
     folder: of `students.train_students`.
+    name: of the group.
     mesh: from `devices.device_mesh`.
+    most_seeds: how many students of a condition walk, the first ones; None: all.
 
   Raises:
     FileNotFoundError, ValueError: as `students.load_students`; no student is finite.
   """
   group = students.load_students(folder, mesh)
-  rows = _shown_rows(group)
+  rows = _shown_rows(group, most_seeds)
   if not rows:
     raise ValueError(f"{folder}: no student's loss stayed finite")
   # In one program: else every shape of a leaf compiles one of its own.
   choose = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf[np.array(rows)], state))
   state = seeds.place(choose(group.state), mesh)
   task = group.tasks[0]
-  shown = group._replace(state=state, is_finite=np.ones(len(rows), bool))
+  model = student_functions.walking_model(group.objectives[0], group.model)
+  shown = group._replace(model=model, state=state, is_finite=np.ones(len(rows), bool))
   traces = walk_traces.trace_students(shown, generation=at_temperatures(TEMPERATURES), num_graphs=NUM_GRAPHS, seed=0)
-  names = condition_names(group.tasks)
+  names = condition_names(group.tasks, group.objectives)
   task_index, seed = students.rows_of(len(group.tasks), group.seed_numbers)
   return {
-    "name": folder.name.replace("_", " "),
+    "name": name.replace("_", " "),
     "chains": task.num_chains,
     "length": task.chain_length,
     "cut": task.max_steps,
     "goalHidden": task.goal_hidden,
+    "walksAs": "" if model is group.model else type(model).__name__,
     "steps": [int(group.history["step"].max()), group.training.num_steps],
     "temperatures": TEMPERATURES,
     "students": [
@@ -67,20 +74,20 @@ def group_walks(folder: Path, mesh: Mesh) -> dict[str, Any]:
   }
 
 
-def condition_names(tasks: list[StarGraph]) -> list[str]:
-  """A name per task that says in what it differs from the others; that of a single one says nothing."""
-  trees = [configs.to_json(task) for task in tasks]
+def condition_names(tasks: Sequence[StarGraph], objectives: Sequence[ObjectiveConfig]) -> list[str]:
+  """A name per task that says in what it, or what is trained for, differs from the others; of a single one nothing."""
+  trees = [configs.to_json(task) | configs.to_json(one) for task, one in zip(tasks, objectives, strict=True)]
   differing = [field for field in trees[0] if len({str(tree[field]) for tree in trees}) > 1]
   return [", ".join(f"{field} {tree[field]:g}" for field in differing) for tree in trees]
 
 
-def _shown_rows(group: Students) -> list[int]:
+def _shown_rows(group: Students, most_seeds: int | None) -> list[int]:
   """The first finite students of every condition."""
   is_finite = group.is_finite.reshape(len(group.tasks), -1)
   return [
     int(task * is_finite.shape[1] + row)
     for task in range(len(group.tasks))
-    for row in np.flatnonzero(is_finite[task])[:MAX_SEEDS]
+    for row in np.flatnonzero(is_finite[task])[:most_seeds]
   ]
 
 

@@ -223,6 +223,7 @@
     const [done, all] = group().steps;
     if (done < all) parts.push(` The student is unfinished: ${done} of ${all} steps.`);
     if (group().goalHidden) parts.push(" The prompt hides the goal from it.");
+    if (group().walksAs) parts.push(` It walks as its remedy asks: ${group().walksAs}.`);
     element("outcome").replaceChildren(...parts);
   }
 

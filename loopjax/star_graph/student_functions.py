@@ -60,6 +60,18 @@ def functions_of(model: Any, task: StarGraph) -> Student:
   raise TypeError(f"model={model!r} is not allowed: must be a Transformer or Lawful, for {task}")
 
 
+@functools.singledispatch
+def walking_model(objective: Any, model: Any) -> Any:
+  """What stands in the model's place when students of an objective walk: the model, where a remedy registers no other.
+
+  Args:
+    objective: what they were trained for.
+    model: their architecture.
+  """
+  del objective
+  return model
+
+
 class SecondIds(NamedTuple):
   """What stands beside the labels of walks as the second ids of their tokens (`encoding`), where it is not the null id.
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from absl.testing import absltest
 
+from experiments.injected_loop_claims import claims
+from experiments.injected_loop_conditions import InjectedLoops
 from loopjax import claim_measures, plotting
 from loopjax.analysis import loop_confidence
 from loopjax.analysis.confidence import QUANTILES
@@ -90,8 +92,6 @@ class ReadingTest(absltest.TestCase):
     np.testing.assert_allclose(lines["clean, 90% quantile"].get_ydata(), 0.6 + 0.05 * np.array([1, 2, 5]))
 
   def test_claims_compare_the_ends_of_the_cohort(self):
-    from experiments.injected_loops import InjectedLoops, claims
-
     (claim,) = (claim for claim in claims(InjectedLoops()) if claim.name.startswith("confidence"))
     self.assertIn("0.1% injected", claim.condition)
     per_seed = 0.01 * np.arange(3)
@@ -102,8 +102,6 @@ class ReadingTest(absltest.TestCase):
 
   def test_confidence_that_is_predicted(self):
     """A mean over s and r of each repetition: s is sure, r resets with the loop posterior's probability."""
-    from experiments.injected_loops import InjectedLoops, claims
-
     registered = claims(InjectedLoops(shares=(0.0, 0.5), repetitions=(1, 3)))
     (claim,) = (claim for claim in registered if claim.name.startswith("confidence"))
     after = [x + (1 - x) * 0.3 for x in (0.5, 0.5 / (0.5 + 0.5 * 0.3**2))]

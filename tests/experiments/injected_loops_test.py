@@ -8,8 +8,8 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from experiments import injected_loops
-from experiments.injected_loops import InjectedLoops
+from experiments import exact, injected_loop_claims, injected_loops
+from experiments.injected_loop_conditions import InjectedLoops
 from loopjax import claims
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices
@@ -47,17 +47,17 @@ class WorldsTest(absltest.TestCase):
     resets = tables["injected_loops_resets"]
     self.assertLen(resets, 2 * 6 * 6)
     np.testing.assert_allclose(resets["reset_probability"], resets["exact_reset_probability"], atol=1e-3)
-    self.assertLess(frame["reset_error"].max(), injected_loops.MOST_OFF)
+    self.assertLess(frame["reset_error"].max(), injected_loop_claims.MOST_OFF)
     greedy = frame[(frame["temperature"] == 0.2) & (frame["decoding"] == "free")].groupby("share")["returns"].mean()
     self.assertGreater(greedy[0.1], 1.1 * greedy[0.0])
 
   def test_a_student_without_the_posterior_has_not_learnt_the_loops(self):
     frame = injected_loops.measure(TINY, students_of("memoryless"))["injected_loops"]
-    off = injected_loops.learnt(0.1).measure(frame)
+    off = injected_loop_claims.learnt(0.1).measure(frame)
     self.assertLen(off, 6)
-    self.assertGreater(off.min(), injected_loops.MOST_OFF)
-    self.assertLess(injected_loops.learnt(0.0).measure(frame).max(), 1e-3)  # clean students have none to learn
-    registered = [claim for claim in injected_loops.claims(TINY) if claim.name.startswith("injected_returns")]
+    self.assertGreater(off.min(), injected_loop_claims.MOST_OFF)
+    self.assertLess(injected_loop_claims.learnt(0.0).measure(frame).max(), 1e-3)  # clean students have none to learn
+    registered = [claim for claim in injected_loop_claims.claims(TINY) if claim.name.startswith("injected_returns")]
     verdicts = claims.evaluate(registered, frame, "standard")
     self.assertEqual(set(verdicts["verdict"]), {claims.UNFIT})
     self.assertTrue(verdicts["unfit_because"].str.contains("distance from the loop posterior").all())
@@ -69,10 +69,10 @@ class ExactTest(absltest.TestCase):
     for cycles in range(5):
       by_teacher = 0.9 * 0.3**cycles
       expected = (0.1 + by_teacher * 0.3) / (0.1 + by_teacher)  # Bayes: looped walks reset for sure
-      self.assertAlmostEqual(float(injected_loops.exact_resets(task, np.array([cycles]))[0]), expected)
+      self.assertAlmostEqual(float(exact.loop_posterior_resets(task, np.array([cycles]))[0]), expected)
 
   def test_claims_have_names_of_their_own_and_a_null_of_no_effect(self):
-    registered = injected_loops.claims(TINY)
+    registered = injected_loop_claims.claims(TINY)
     names = [claim.name for claim in registered]
     self.assertLen(set(names), len(names))
     self.assertEqual({claim.null for claim in registered}, {1.0})

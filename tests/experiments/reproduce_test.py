@@ -27,6 +27,9 @@ from experiments import (
   temporal_errors,
 )
 from experiments.experiment import PRESETS
+from experiments.injected_loop_conditions import InjectedLoops
+from experiments.risk_aversion_conditions import RiskAversion
+from experiments.temporal_error_conditions import TemporalErrors
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import files
 from loopjax.star_graph import null_worlds
@@ -38,11 +41,11 @@ MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop
 HARD = StarGraph(num_chains=3, chain_length=2, max_steps=8, explore_prob=0.5)
 NO_HARDNESS = StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0)
-ERRORS = temporal_errors.TemporalErrors(
+ERRORS = TemporalErrors(
   task=NO_HARDNESS, visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3,
   num_graphs=8, walks_per_graph=2, num_lags=2,
 )  # fmt: skip
-RISK = risk_aversion.RiskAversion(
+RISK = RiskAversion(
   easy=dataclasses.replace(HARD, reset_prob=0.2), hard=HARD, easy_goal_first=True,
   model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=3, num_graphs=4,
 )  # fmt: skip
@@ -56,7 +59,7 @@ TINY = [
   (fixed_graph.EXPERIMENT, dataclasses.replace(
     ERRORS, task=dataclasses.replace(NO_HARDNESS, graph_fixed=True), drawings=(0,), num_seeds=2
   )),
-  (injected_loops.EXPERIMENT, injected_loops.InjectedLoops(
+  (injected_loops.EXPERIMENT, InjectedLoops(
     task=HARD, shares=(0.0, 0.5), model=MODEL, training=TRAINING, num_seeds=3, temperatures=(0.0, 1.0), num_graphs=4,
     num_cycles=3, repetitions=(1, 2),
   )),

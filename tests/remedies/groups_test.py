@@ -61,7 +61,9 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "sequence_unlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
   "unlikelihood": (Unlikelihood(0.0), Unlikelihood(1.0)),
 }
-TESTED_ELSEWHERE = ("growing_chains", "label_noise", "loss_hints", "margin_loss", "multi_token", "reversed_chain")
+TESTED_ELSEWHERE = (
+  "growing_chains", "hinted", "label_noise", "loss_hints", "margin_loss", "multi_token", "reversed_chain",
+)  # fmt: skip
 
 
 def train(objectives: list[ObjectiveConfig], folder=None, task: StarGraph = TASK) -> Students:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import json
 import math
 import pathlib
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import jax
 import numpy as np
@@ -21,12 +24,18 @@ from absl.testing import absltest, parameterized
 from matplotlib.figure import Figure
 
 from loopjax import claim_measures, claims, plotting, report
+from loopjax.analysis import walk_traces
 from loopjax.models.transformer import Transformer
 from loopjax.plotting import inline
-from loopjax.report import page, traces, verdicts
+from loopjax.remedies import reversed_chain, seed_conditioning
+from loopjax.remedies.hinted import Hinted
+from loopjax.remedies.loss_hints import LossHints
+from loopjax.remedies.seed_conditioning import SeedConditioned
+from loopjax.report import page, traces, verdicts, walk_groups
 from loopjax.runtime import devices, files, provenance
-from loopjax.star_graph import students
+from loopjax.star_graph import student_functions, students
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.objective import MaximumLikelihood
 from loopjax.training.step import Training
 
 MODEL, TRAINING = Transformer(num_layers=1, num_heads=2, width=16), Training(num_steps=3, rows_per_step=2)
@@ -35,6 +44,7 @@ EVIL = "</script><script>alert(1)</script>"
 TEXT = "A headline about `p`.\n\n  python -m experiments.first\n"
 VOID = {"meta", "link", "input", "br"}
 UNPICKLED: list[str] = []
+NESTED = "remedies/hinted_0"
 
 
 class Bomb:
@@ -85,6 +95,10 @@ def make_folder(folder: pathlib.Path) -> None:
   students.train_students(
     TASKS, MODEL, TRAINING, (0, 1), devices.device_mesh(), folder=folder / "checkpoints" / "first"
   )
+  students.train_students(
+    TASKS[1:] * 2, MODEL, TRAINING, (0, 1, 2), devices.device_mesh(), folder=folder / "checkpoints" / NESTED,
+    objectives=[reversed_chain.ReversedChain(share) for share in (1.0, 0.5)],
+  )  # fmt: skip
 
 
 class Parser(html.parser.HTMLParser):
@@ -172,7 +186,8 @@ class ReportTest(parameterized.TestCase):
     self.assertEqual(json.loads(page.json_for_html(value)), value)
 
   def test_walks_are_of_the_students_and_sum_to_one(self):
-    (group,) = self.data["groups"]
+    group = self.data["groups"][0]
+    self.assertEqual(group["name"], "first")
     expected = [(f"explore_prob {e}", seed) for e in ("0", "0.5") for seed in (0, 1)]
     self.assertEqual([(s["condition"], s["seed"]) for s in group["students"]], expected)
     num_nodes = TASKS[0].num_nodes
@@ -188,9 +203,35 @@ class ReportTest(parameterized.TestCase):
           given = dict(zip(row[::2], row[1::2], strict=True))
           self.assertGreaterEqual(given[taken], max(given.values()) - 1)  # but for rounding
 
+  def test_students_in_subfolders_walk_too(self):
+    self.assertEqual([group["name"] for group in self.data["groups"]], ["first", "remedies/hinted 0"])
+    expected = [(f"share {share}", seed) for share in ("1", "0.5") for seed in (0, 1)]
+    self.assertEqual([(s["condition"], s["seed"]) for s in self.data["groups"][1]["students"]], expected)
+    said = "Groups of students that walk here: 2, with the first 2 students of each condition. Not on this page: 0."
+    self.assertIn(said, self.text)
+    self.assertEqual([group["walksAs"] for group in self.data["groups"]], ["", "Hinted"])
+
+  def test_students_of_a_remedy_walk_as_it_asks(self):
+    mesh = devices.device_mesh()
+    with mock.patch.object(walk_traces, "trace_students", side_effect=ValueError("asked")) as asked:
+      for name in ("first", NESTED):
+        with self.assertRaisesRegex(ValueError, "asked"):
+          traces.group_walks(self.folder / "checkpoints" / name, name, mesh, 2)
+    self.assertEqual([call.args[0].model for call in asked.call_args_list], [MODEL, Hinted(MODEL)])
+
+  def test_a_pattern_chooses_groups_and_shows_all_their_students(self):
+    problems = report.write(self.folder, self.root / "chosen.html", {"first": TEXT}, "remedies/*")
+    self.assertEqual(problems, [])
+    text = (self.root / "chosen.html").read_text(encoding="utf-8")
+    (group,) = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])["groups"]
+    self.assertEqual([student["seed"] for student in group["students"]], [0, 1, 2, 0, 1, 2])
+    self.assertIn("Groups of students that walk here: 1, with all their students. Not on this page: 1.", text)
+    with self.assertRaisesRegex(ValueError, r"^students='none' .* such as \['first', 'remedies/hinted_0'\]"):
+      report.write(self.folder, self.root / "none.html", {}, "none")
+
   def test_hostile_files_cost_a_line_each_and_nothing_else(self):
     folder = self.root / "hostile"
-    shutil.copytree(self.folder, folder)
+    shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("remedies"))
     (folder / "claims.csv").unlink()
     (folder / "results" / "first.parquet").write_bytes((folder / "results" / "first.parquet").read_bytes()[:40])
     whole = (self.folder / "results" / "first.parquet").read_bytes()
@@ -293,6 +334,55 @@ class ReportTest(parameterized.TestCase):
       self.assertLen(requests, 1)
 
 
+class WalkGroupsTest(parameterized.TestCase):
+  """Groups of no content: what is walked, in which order, and where a page ends."""
+
+  NAMES = ("b_1", "b_2", "b/3", "a", "b_4/inside", "other")
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    for name in self.NAMES:
+      files.write_json({}, self.folder / name / "config.json")
+    files.write_json({}, self.folder / "a" / "wandb" / "config.json")  # in a group: no group
+    self.enter_context(mock.patch.object(traces, "group_walks", lambda path, name, mesh, most: {"name": name}))
+
+  def read(self, pattern=walk_groups.ALL) -> tuple[list[str], list[str]]:
+    walks = walk_groups.read(self.folder, ["a", "b"], [], pattern)
+    return [group["name"] for group in walks.groups], walks.left_out
+
+  def test_groups_lie_at_any_depth_and_stand_in_the_order_of_experiments(self):
+    self.assertEqual(self.read(), (["a", "b/3", "b_1", "b_2", "b_4/inside", "other"], []))
+
+  def test_every_experiment_has_its_turn(self):
+    with mock.patch.object(walk_groups, "MOST_GROUPS", 4):
+      self.assertEqual(self.read(), (["a", "b/3", "b_1", "other"], ["b_2", "b_4/inside"]))
+
+  @parameterized.parameters((1, ["a"]), (len('{"name":"a"}{"name":"b/3"}'), ["a", "b/3"]))
+  def test_a_page_that_is_full_ends(self, most, expected):
+    with mock.patch.object(walk_groups, "MOST_BYTES", most):
+      self.assertEqual(self.read()[0], expected)
+
+  def test_what_is_left_out_is_named_with_a_command_that_shows_it(self):
+    with mock.patch.object(walk_groups, "MOST_GROUPS", 5):
+      text = walk_groups.about(walk_groups.read(self.folder, ["a", "b"], []), "a folder/<run>")
+    self.assertIn("Not on this page: 1.", text)
+    self.assertIn("<code>b_4/inside</code>", text)
+    (command,) = re.findall("<pre.*?><code>(.*?)</code>", text)
+    arguments = shlex.split(html.unescape(command))
+    self.assertEqual(arguments[3:], ["--results_dir=a folder/<run>", "--students=b_4/inside", "--output=students.html"])
+    self.assertEqual(self.read("b_4/inside"), (["b_4/inside"], ["a", "b/3", "b_1", "b_2", "other"]))
+
+  def test_what_stands_in_the_model_s_place(self):
+    for objective, expected in (
+      (MaximumLikelihood(), MODEL),
+      (reversed_chain.ReversedChain(), Hinted(MODEL)),
+      (LossHints(), Hinted(MODEL)),
+      (seed_conditioning.SeededWalks(once="return"), SeedConditioned(MODEL, "return")),
+    ):
+      self.assertEqual(student_functions.walking_model(objective, MODEL), expected)
+
+
 class PartsTest(parameterized.TestCase):
   def test_figures_keep_their_shapes_and_lose_what_runs_or_fetches(self):
     text = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 10 10">
@@ -316,8 +406,10 @@ class PartsTest(parameterized.TestCase):
     self.assertEqual(verdicts.number(value), expected)
 
   def test_conditions_are_named_by_what_differs(self):
-    self.assertEqual(traces.condition_names(TASKS), ["explore_prob 0", "explore_prob 0.5"])
-    self.assertEqual(traces.condition_names(TASKS[:1]), [""])
+    plain, seeded = [MaximumLikelihood()] * 2, [seed_conditioning.SeededWalks(share) for share in (1.0, 0.25)]
+    self.assertEqual(traces.condition_names(TASKS, plain), ["explore_prob 0", "explore_prob 0.5"])
+    self.assertEqual(traces.condition_names(TASKS[:1] * 2, seeded), ["share 1", "share 0.25"])
+    self.assertEqual(traces.condition_names(TASKS[:1], plain[:1]), [""])
 
   def test_thousandths_leave_out_what_rounds_to_none(self):
     self.assertEqual(traces._thousandths(np.array([0.25, 0.0004, 0.7496])), [0, 250, 2, 750])
