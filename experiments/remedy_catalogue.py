@@ -8,7 +8,6 @@ such as the k of top-k, it is scaled to the toy's, about ten labels.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -43,7 +42,6 @@ from loopjax.remedies import (
   curriculum,
   ditto,
   first_token,
-  growing_chains,
   label_smoothing,
   loop_erased,
   loss_hints,
@@ -56,7 +54,7 @@ from loopjax.remedies import (
   unlikelihood,
 )
 from loopjax.remedies.distillation import Distillation
-from loopjax.remedies.seed_conditioning import SeededWalks
+from loopjax.remedies.seed_conditioning import SeededWalks, with_seeds
 from loopjax.star_graph.contrasted import BesideAmateur, LookingAhead
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
@@ -103,18 +101,17 @@ class TrainingRemedy(NamedTuple):
     objectives: of its trials, the default first; they differ in traced strengths alone.
     is_continued: whether it begins with students that have been trained for the first half of the steps.
     architectures: of its trials, where these are no objectives: each (plain model, task) -> model.
-    chain_lengths: of its trials, where students learn on shorter chains first: setting -> (the task's chain length ->
-      those of the stages).
+    model: (plain model, task) -> the architecture that all of its trials need.
   """
 
   objectives: tuple[ObjectiveConfig, ...] = (MaximumLikelihood(),)
   is_continued: bool = False
   architectures: Mapping[str, Architecture] = MappingProxyType({})
-  chain_lengths: Mapping[str, Callable[[int], Sequence[int]]] = MappingProxyType({})
+  model: Architecture = lambda plain, task: plain
 
   def settings(self) -> list[str]:
     """The trials as text."""
-    return list(self.architectures) or list(self.chain_lengths) or [repr(objective) for objective in self.objectives]
+    return list(self.architectures) or [repr(objective) for objective in self.objectives]
 
 
 DECODING: Mapping[str, DecodingRemedy] = {
@@ -174,17 +171,6 @@ def _random_features() -> Mapping[str, Architecture]:
   return {f"GraphTransformer(graph_rounds=0, random_features={number})": of_number(number) for number in (4, 2, 8)}
 
 
-def _growing_chains() -> Mapping[str, Callable[[int], Sequence[int]]]:
-  """All lengths for as many steps, shorter ones for twice as many, and the full one for twice as many."""
-  parts = ((1, 1), (2, 1), (1, 2))
-  return {
-    f"growing_chains.rising(short={short}, full={full})": functools.partial(
-      growing_chains.rising, short=short, full=full
-    )
-    for short, full in parts
-  }
-
-
 TRAINING: Mapping[str, TrainingRemedy] = {
   "unlikelihood": TrainingRemedy(_scaled(unlikelihood.Unlikelihood, "unlikelihood_weight", 1.0)),
   "label smoothing": TrainingRemedy(_scaled(label_smoothing.LabelSmoothing, "smoothing", 0.1)),
@@ -196,11 +182,10 @@ TRAINING: Mapping[str, TrainingRemedy] = {
   "exploration curriculum": TrainingRemedy(
     tuple(curriculum.Curriculum(num_steps=steps) for steps in (1_000, 500, 1_500))
   ),
-  "growing chains": TrainingRemedy(chain_lengths=_growing_chains()),
   "loop-erased walks": TrainingRemedy(_shares(loop_erased.LoopErased)),
   "reversed chain": TrainingRemedy(_shares(reversed_chain.ReversedChain)),
-  "seed a walk": TrainingRemedy(_shares(SeededWalks, once="walk")),
-  "seed a return": TrainingRemedy(_shares(SeededWalks, once="return")),
+  "seed a walk": TrainingRemedy(_shares(SeededWalks, once="walk"), model=with_seeds),
+  "seed a return": TrainingRemedy(_shares(SeededWalks, once="return"), model=with_seeds),
   "several tokens ahead": TrainingRemedy(
     tuple(multi_token.MultiToken(ahead_weight=weight, num_tokens=3) for weight in _HALF_AND_DOUBLE)
   ),

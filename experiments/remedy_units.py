@@ -21,7 +21,6 @@ from loopjax.generation.processors.temperature import Temperature
 from loopjax.generation.settings import Generation, at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.remedies import reversed_chain
-from loopjax.remedies.growing_chains import train_with_growing_chains
 from loopjax.remedies.hinted import Hinted
 from loopjax.runtime import seeds
 from loopjax.star_graph import fitness, student_functions, theory
@@ -169,8 +168,7 @@ def _walking(remedy: DecodingRemedy, students: Students, unit: Unit, obtain: Obt
 
 def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame:
   """Students of the remedy: all trials in one program, or one after the other where architectures differ."""
-  if remedy.chain_lengths:
-    return pd.concat([_grown(remedy, unit, trial, obtain) for trial in unit.trials], ignore_index=True)
+  unit = dataclasses.replace(unit, model=remedy.model(unit.model, unit.task))
   if not remedy.architectures:
     return _trained_together(remedy, unit, unit.trials, obtain)
   architectures, frames = list(remedy.architectures.values()), []
@@ -178,21 +176,6 @@ def _trained(remedy: TrainingRemedy, unit: Unit, obtain: Obtain) -> pd.DataFrame
     own = dataclasses.replace(unit, model=architectures[trial](unit.model, unit.task))
     frames.append(_trained_together(remedy, own, (trial,), obtain))
   return pd.concat(frames, ignore_index=True)
-
-
-def _grown(remedy: TrainingRemedy, unit: Unit, trial: int, obtain: Obtain) -> pd.DataFrame:
-  """Students of one trial that learn on shorter chains first."""
-  chain_lengths = list(remedy.chain_lengths.values())[trial](unit.task.chain_length)
-  request = Request(
-    f"{FOLDER}/{unit.name}_{trial}", [unit.task], unit.model, unit.training, unit.numbers, {"trial": (trial,)}
-  )
-  began = time.monotonic()
-  stages = train_with_growing_chains(request, chain_lengths, obtain)
-  seconds = time.monotonic() - began
-  students, positions = stages[-1], np.sum([trained_positions(stage) for stage in stages], axis=0)
-  frame = _walk(students, unit, at_temperatures(unit.temperatures), passes=1)
-  frame["trained_positions"] = positions[frame["row"]]
-  return students.label(frame).assign(train_seconds=seconds / len(students.is_finite))
 
 
 def _trained_together(remedy: TrainingRemedy, unit: Unit, trials: tuple[int, ...], obtain: Obtain) -> pd.DataFrame:

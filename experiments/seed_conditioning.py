@@ -19,16 +19,16 @@ import numpy as np
 import pandas as pd
 
 from experiments.experiment import Experiment, Tables, main
-from experiments.fit import MOST_BROKEN, fit_for, with_losses
+from experiments.fit import fit_for, with_losses
 from experiments.remedies import BASES, Remedies
 from loopjax import plotting, statistics
 from loopjax.analysis.looping import evaluate_looping
 from loopjax.analysis.root_entropy import evaluate_root_entropy
-from loopjax.claim_measures import ratio_measure, value_measure
-from loopjax.claims import Claim, Fitness
+from loopjax.claim_measures import ratio_measure
+from loopjax.claims import Claim
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
-from loopjax.remedies.seed_conditioning import EverySeed, SeedConditioned, SeededWalks
+from loopjax.remedies.seed_conditioning import EverySeed, SeedConditioned, SeededWalks, with_seeds
 from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require, require_temperatures
 from loopjax.star_graph import fitness, null_worlds, theory
@@ -69,7 +69,25 @@ class SeedConditioning:
   model: Transformer = Remedies().model
   training: Training = Remedies().training
   temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
-  sweep: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+  sweep: tuple[float, ...] = (
+    0.0,
+    0.001,
+    0.003,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+  )
   num_seeds: int = 16
   first_seed: int = 3_000
   num_graphs: int = 128
@@ -99,10 +117,11 @@ def matched_name(kind: str) -> str:
 
 def _request(config: SeedConditioning, base: str, kind: str) -> Request:
   objectives = None if kind == PLAIN else [SeededWalks(once=SEEDED[kind])]
-  name = f"{NAME}_{base}_{kind}".replace(" ", "_")
+  name, task = f"{NAME}_{base}_{kind}".replace(" ", "_"), config.tasks()[base]
   numbers = seeds.block(config.first_seed, config.num_seeds)
   columns = {"base": [base], "condition": [kind]}
-  return Request(name, [config.tasks()[base]], config.model, config.training, numbers, columns, objectives)
+  model = with_seeds(config.model, task)  # plain students too, so that all begin with the same parameters
+  return Request(name, [task], model, config.training, numbers, columns, objectives)
 
 
 def requests(config: SeedConditioning) -> list[Request]:
@@ -137,30 +156,33 @@ def _measure_kind(config: SeedConditioning, base: str, kind: str, obtain: Obtain
   walking, asked, num_columns = students, students, 1
   if is_told:
     walking = students._replace(model=SeedConditioned(students.model, SEEDED[kind]))
-    asked, num_columns = students._replace(model=EverySeed(students.model)), students.tasks[0].vocabulary_size
+    asked, num_columns = students._replace(model=EverySeed(students.model)), students.model.spare_ids
   frame = evaluate_looping(walking, generation=at_temperatures(temperatures), num_graphs=config.num_graphs, seed=0)
   entropies = evaluate_root_entropy(
     asked, temperatures=temperatures, num_graphs=config.num_graphs, num_columns=num_columns, seed=0
   )
   frame = frame.merge(entropies, on=["row", "temperature"], validate="one_to_one")
-  if not obtain.claims_only and kind == PLAIN:
-    frame = with_losses(frame, fitness.evaluate_losses(students, num_graphs=config.num_graphs, seed=0))
+  if not obtain.claims_only:
+    frame = with_losses(frame, fitness.evaluate_losses(walking, num_graphs=config.num_graphs, seed=0))
   return students.label(frame), students.label(students.history)
 
 
 def _matched(plain: pd.DataFrame, seeded: pd.DataFrame) -> pd.DataFrame:
   """Plain students as random as the seeded ones of the same training seed are at T = 0: a row per seed.
 
-  A temperature and all measures are linear in the entropy between two temperatures of the sweep. Beyond the largest
-  entropy of the sweep they stay as they are there.
+  A temperature and all measures are linear in the entropy between two temperatures of the sweep. A seed has no measures
+  where no temperature of the sweep is as random.
   """
   wanted = seeded[seeded["temperature"] == 0].set_index("seed")[_ENTROPY]
   columns = ["temperature", _ENTROPY, *(name for name in MEASURES if name in plain)]
   rows = []
   for seed, sweep in plain.groupby("seed", sort=False):
-    rising = sweep.sort_values("temperature")
-    entropies = np.maximum.accumulate(rising[_ENTROPY].to_numpy(float))
-    at = {name: np.interp(wanted[seed], entropies, rising[name].to_numpy(float)) for name in columns}
+    rising = sweep.sort_values("temperature").drop_duplicates(_ENTROPY).sort_values(_ENTROPY)
+    entropies = rising[_ENTROPY].to_numpy(float)
+    at = {
+      name: np.interp(wanted[seed], entropies, rising[name].to_numpy(float), left=np.nan, right=np.nan)
+      for name in columns
+    }
     rows.append({"base": rising["base"].iloc[0], "seed": seed} | at)
   return pd.DataFrame(rows)
 
@@ -185,14 +207,13 @@ def _claim(config: SeedConditioning, base: str, kind: str) -> Claim:
   seeded = {"base": base, "condition": kind, "temperature": 0.0}
   matched = {"base": base, "condition": matched_name(kind)}
   plain: dict[str, Any] = {"base": base, "condition": PLAIN}
-  unbroken = Fitness(f"broken walks ({kind})", value_measure("broken", seeded), MOST_BROKEN)
   return Claim(
     name=f"{kind}_on_{base}".replace(" ", "_"), source="after arXiv 2504.15266", family="seeds in place of temperature",
     description="A greedy student that is told a seed finds the goal sooner than temperature that is as random does.",
     condition=f"{base}, {kind}, T = 0: capped length over that of plain students at the same entropy",
     measure=ratio_measure("capped_length", seeded, matched), bound=1.0, null=1.0, direction="below",
     presets=("standard",), must_not_hold=("untrained", *null_worlds.TEACHERS, "memoryless"),
-    fitness=(*fit_for(_TOGETHER[base], plain), unbroken),
+    fitness=fit_for(_TOGETHER[base], plain, {"base": base, "condition": kind}),
   )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Transformer:
     prompt_attention: `causal` or `bidirectional`, of the prompt to itself.
     matmul_dtype: operands of matrix products, `float32` or `bfloat16`; they accumulate in float32.
     remat: whether a layer's activations are computed again in the backward pass instead of being kept.
+    spare_ids: second ids of tokens that no prompt and no walk has: a remedy may tell them.
   """
 
   num_layers: int = 3
@@ -59,11 +60,13 @@ class Transformer:
   prompt_attention: str = "causal"
   matmul_dtype: str = "float32"
   remat: bool = False
+  spare_ids: int = 0
 
   def __post_init__(self) -> None:
     check_fields(self, "model")
     for name in ("num_layers", "num_heads", "width", "mlp_ratio"):
       require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+    require(self.spare_ids >= 0, "model.spare_ids", self.spare_ids, "at least 0")
     heads = self.num_heads
     require(self.width % heads == 0, "model.width", self.width, f"divisible by model.num_heads={heads}")
     even = self.positions != "rotary" or (self.width // heads) % 2 == 0
@@ -186,7 +189,7 @@ class TransformerModule(nn.Module):
     config, task = self.config, self.task
     init = nn.initializers.normal(1.0)
     self.first_embedding = self.param("first_embedding", init, (task.vocabulary_size, config.width))
-    self.second_embedding = self.param("second_embedding", init, (encoding.num_ids(task), config.width))
+    self.second_embedding = self.param("second_embedding", init, (self._num_second_ids(), config.width))
     if config.positions == "learned":
       shape = (encoding.max_positions(task), config.width)
       self.position_embedding = self.param("position_embedding", nn.initializers.normal(0.1), shape)
@@ -207,12 +210,15 @@ class TransformerModule(nn.Module):
     config = self.config
     # As matrix products: the gradient of a gather is a scatter, slow on every platform at these sizes.
     first = jax.nn.one_hot(tokens[..., 0], self.task.vocabulary_size)
-    second = jax.nn.one_hot(tokens[..., 1], encoding.num_ids(self.task))
+    second = jax.nn.one_hot(tokens[..., 1], self._num_second_ids())
     x = first @ self.first_embedding + second @ self.second_embedding
     if config.positions == "learned":
       x += self.position_embedding[positions]
     is_rotary = config.positions == "rotary"
     return x, attention.turns(positions, config.width // config.num_heads) if is_rotary else None
+
+  def _num_second_ids(self) -> int:
+    return encoding.num_ids(self.task) + self.config.spare_ids
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Of the residual stream [..., D] after all layers."""

@@ -47,12 +47,6 @@ def stages_of(training: Training, count: int, length: int) -> list[Training]:
   return [dataclasses.replace(training, num_steps=number, stream_length=length) for number in steps]
 
 
-def rising(chain_length: int, *, short: int = 1, full: int = 1) -> list[int]:
-  """The lengths 1, 2, ... up to `chain_length`: a stage takes `short` parts of the steps, the last one `full` parts."""
-  lengths = [length for length in range(1, chain_length) for _ in range(short)]
-  return [*lengths, *[chain_length] * full]
-
-
 def _check(request: Request, chain_lengths: Sequence[int]) -> None:
   """Raises `ValueError`, as `train_with_growing_chains` says."""
   last, model, num_steps = request.tasks[0].chain_length, request.model, request.training.num_steps
@@ -60,6 +54,8 @@ def _check(request: Request, chain_lengths: Sequence[int]) -> None:
   is_right = len(chain_lengths) > 0 and rises and chain_lengths[0] >= 1 and chain_lengths[-1] == last
   require(is_right, "chain_lengths", list(chain_lengths), f"lengths that do not fall, the last one the task's {last}")
   require(model.positions != "learned", "model.positions", model.positions, "rotary or none: a table has one size")
+  is_drawn = not any(task.graph_fixed for task in request.tasks)
+  require(is_drawn, "task.graph_fixed", True, "False: with shorter chains the fixed graph would be another graph")
   count = len(chain_lengths)
   require(num_steps >= count, "training.num_steps", num_steps, f"at least {count}, a step a stage")
 
@@ -75,8 +71,8 @@ def train_with_growing_chains(request: Request, chain_lengths: Sequence[int], ob
     obtain: where students come from, such as a `sharing.Trainer`.
 
   Raises:
-    ValueError: the lengths are not as said; the model has a table of positions; there are fewer steps than stages; or
-      as `train_students` says.
+    ValueError: the lengths are not as said; the graph is fixed; the model has a table of positions; there are fewer
+      steps than stages; or as `train_students` says.
   """
   _check(request, chain_lengths)
   count, length = len(chain_lengths), row_length(request.tasks[0], request.training)

@@ -45,7 +45,7 @@ class CatalogueTest(parameterized.TestCase):
   @parameterized.named_parameters((name, remedy) for name, remedy in TRAINING.items())
   def test_training_trials_are_one_program(self, remedy):
     self.assertLen(set(remedy.settings()), len(remedy.settings()))
-    built = {id(one.build(TASK, TINY.model, TINY.training)) for one in remedy.objectives}
+    built = {id(one.build(TASK, remedy.model(TINY.model, TASK), TINY.training)) for one in remedy.objectives}
     self.assertLen(built, 1)
 
   def test_every_remedy_has_as_many_trials(self):
@@ -115,21 +115,6 @@ class CostsTest(absltest.TestCase):
     for column in ("capped_length", "response_length"):
       np.testing.assert_allclose(counted[column], bare[column] + 1)
     np.testing.assert_allclose(counted["forward_passes"], bare["response_length"] + 1)
-
-  def test_growing_chains_count_the_positions_of_all_stages(self):
-    pretender, asked = Pretender("untrained", devices.device_mesh()), []
-
-    def obtain(request, *, params=None, extra=None):
-      asked.append((request.tasks[0].chain_length, request.training.num_steps, params is None))
-      history = pd.DataFrame({"row": [0, 1], "step": request.training.num_steps, "trained_positions": [10.0, 5.0]})
-      return pretender(request)._replace(history=history)
-
-    model = dataclasses.replace(TINY.model, positions="none")
-    unit = dataclasses.replace(_of("growing chains"), model=model, trials=(2,))
-    frame = remedy_units.measure_unit(unit, obtain)
-    self.assertEqual(asked, [(1, 1, True), (2, 1, False), (2, 2, False)])
-    self.assertEqual(frame.groupby("seed")["trained_positions"].unique().tolist(), [[40.0], [20.0]])
-    self.assertEqual(set(frame["trial"]), {2})
 
 
 def _of(remedy: str) -> remedy_units.Unit:

@@ -44,21 +44,17 @@ class SizesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"^chain_lengths=.* do not fall, the last one the task's 3$"):
       train(lengths)
 
-  def test_lengths_that_rise_to_the_full_one(self):
-    self.assertEqual(growing_chains.rising(3), [1, 2, 3])
-    self.assertEqual(growing_chains.rising(3, short=2), [1, 1, 2, 2, 3])
-    self.assertEqual(growing_chains.rising(2, full=2), [1, 2, 2])
-    self.assertEqual(growing_chains.rising(1, short=3), [1])
-
   def test_what_else_is_refused(self):
     with self.assertRaisesRegex(ValueError, r"^model\.positions='learned' "):
       train([1, 3], dataclasses.replace(MODEL, positions="learned"))
+    with self.assertRaisesRegex(ValueError, r"^task\.graph_fixed=True "):
+      train([1, 3], task=dataclasses.replace(TASK, graph_fixed=True))
     with self.assertRaisesRegex(ValueError, r"^training\.num_steps=5 .* at least 6"):
       train([1, 1, 2, 2, 3, 3])
 
 
-def train(lengths, model=MODEL, obtain=None):
-  request = sharing.Request("grown", [TASK], model, TRAINING, (4, 7))
+def train(lengths, model=MODEL, obtain=None, task=TASK):
+  request = sharing.Request("grown", [task], model, TRAINING, (4, 7))
   with mock.patch.object(seeds, "map_seeds", functools.partial(seeds.map_seeds, brief=True)):  # compiles quickly
     return growing_chains.train_with_growing_chains(request, lengths, obtain)
 
