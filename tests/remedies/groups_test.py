@@ -43,7 +43,7 @@ from tests.compiling import ROUND_ALIKE
 from tests.models.transformer_test import random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
-MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")
+MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none", spare_ids=3)
 TRAINING, SEEDS = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_length=16), (4, 7)
 # Without the remedy, and with it.
 PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {

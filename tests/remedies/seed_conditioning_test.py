@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -16,11 +17,12 @@ from loopjax.remedies import seed_conditioning
 from loopjax.remedies.seed_conditioning import EverySeed, SeedConditioned, SeededWalks
 from loopjax.star_graph import encoding, rollouts, student_functions, teacher
 from loopjax.star_graph.rollouts import Asked, sample_problems
+from loopjax.training.step import Training
 from tests.models.transformer_test import random_params
 from tests.remedies import cases
 
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never
-MODEL = Transformer(num_layers=1, num_heads=2, width=16)
+MODEL = seed_conditioning.with_seeds(Transformer(num_layers=1, num_heads=2, width=16), cases.SHORT)
 
 
 @functools.cache
@@ -28,8 +30,8 @@ def told(once: str, share: float) -> encoding.Row:
   """The packed rows of `cases`, as one row of eight streams."""
   batch = cases.packed_batch(cases.SHORT)
   row = jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), batch._replace(prompt=batch.labels))
-  tell = cases.jit(seed_conditioning.tell_seeds, static_argnums=(0, 4))
-  found = tell(cases.SHORT, row, jax.random.key(0), jnp.float32(share), once)
+  tell = cases.jit(seed_conditioning.tell_seeds, static_argnums=(0, 1, 5))
+  found = tell(cases.SHORT, MODEL, row, jax.random.key(0), jnp.float32(share), once)
   shaped = found.inputs.reshape(batch.inputs.shape)
   return batch._replace(inputs=np.asarray(shaped))
 
@@ -46,7 +48,7 @@ class RowTest(parameterized.TestCase):
     for starts in filter(None, walks):
       seconds = [int(found.inputs[place][1]) for place in starts]
       is_told = seconds[0] != encoding.null_id(task)
-      self.assertTrue(all((second < task.vocabulary_size) == is_told for second in seconds))  # a walk wholly or not
+      self.assertTrue(all((second >= encoding.num_ids(task)) == is_told for second in seconds))  # a walk wholly or not
       seeded += is_told
       several += len(set(seconds)) > 1
     self.assertEqual(seeded == len(list(filter(None, walks))), share == 1.0)
@@ -58,11 +60,22 @@ class RowTest(parameterized.TestCase):
 
   def test_seeds_are_uniform(self):
     inputs = told("return", 1.0).inputs[..., 1]
-    seeds = inputs[inputs < cases.SHORT.vocabulary_size]
-    counts = np.bincount(seeds, minlength=cases.SHORT.vocabulary_size)
+    seeds = inputs[inputs >= encoding.num_ids(cases.SHORT)] - encoding.num_ids(cases.SHORT)
+    counts = np.bincount(seeds, minlength=MODEL.spare_ids)
+    self.assertLen(counts, MODEL.spare_ids)
     self.assertGreater(scipy.stats.chisquare(counts).pvalue, SMALLEST_P)
 
+  def test_a_seed_is_no_edge_of_a_prompt(self):
+    """A pair of labels is an edge: a seed that were a label would tell of one from s."""
+    inputs, plain = told("return", 1.0).inputs, cases.packed_batch(cases.SHORT).inputs
+    seconds = inputs[inputs[..., 1] != plain[..., 1]][:, 1]
+    self.assertNoCommonElements(seconds.tolist(), range(encoding.num_ids(cases.SHORT)))
+
   def test_validation(self):
+    plain = dataclasses.replace(MODEL, spare_ids=0)
+    for make in (SeedConditioned, lambda model: SeededWalks().build(cases.SHORT, model, Training(num_steps=1))):
+      with self.assertRaisesRegex(ValueError, r"^model\.spare_ids=0 .* at least 1"):
+        make(plain)
     with self.assertRaisesRegex(ValueError, r"^objective\.share=1\.5 .* in \[0, 1\]$"):
       SeededWalks(1.5)
     with self.assertRaisesRegex(ValueError, r"^objective\.once='step' .* one of \('walk', 'return'\)$"):
@@ -76,7 +89,7 @@ class WalkTest(absltest.TestCase):
     """They differ from column to column and from graph to graph, and stay the same within a walk where they shall."""
     task = cases.SHORT
     problems = cases.jit(lambda key: sample_problems(task, key, 40, 25))(jax.random.key(0))
-    seeds_of = cases.jit(lambda given, once: seed_conditioning.seeds_of(task, given, once), static_argnums=1)
+    seeds_of = cases.jit(lambda given, once: seed_conditioning.seeds_of(task, MODEL, given, once), static_argnums=1)
     by_walk, by_return = (
       np.asarray(seeds_of(problems, once)) for once in ("walk", "return")
     )  # fmt: skip
@@ -84,7 +97,7 @@ class WalkTest(absltest.TestCase):
     np.testing.assert_array_equal(np.ptp(by_walk, axis=-1), 0)
     np.testing.assert_array_equal(by_walk[..., 0], by_return[..., 0])
     for seeds in (by_walk[..., 0], by_return[0], by_return[:, 0]):
-      counts = np.bincount(seeds.ravel(), minlength=task.vocabulary_size)
+      counts = np.bincount(seeds.ravel() - encoding.num_ids(task), minlength=MODEL.spare_ids)
       self.assertGreater(scipy.stats.chisquare(counts).pvalue, SMALLEST_P)
 
   def test_at_temperature_zero_columns_walk_apart_by_their_seeds_alone(self):
@@ -117,7 +130,7 @@ class WalkTest(absltest.TestCase):
     one, every = (
       np.asarray(cases.jit(read, static_argnums=0)(model)) for model in (SeedConditioned(MODEL), EverySeed(MODEL))
     )
-    told = np.asarray(seed_conditioning.seeds_of(task, problems, "walk"))[..., 0]
+    told = np.asarray(seed_conditioning.seeds_of(task, MODEL, problems, "walk"))[..., 0] - encoding.num_ids(task)
     np.testing.assert_allclose(one, np.take_along_axis(every, told[..., None, None], axis=1), atol=1e-5)
     self.assertGreater(np.ptp(every[:, :, 0], axis=1).max(), 1e-3)
 

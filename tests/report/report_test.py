@@ -38,7 +38,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood
 from loopjax.training.step import Training
 
-MODEL, TRAINING = Transformer(num_layers=1, num_heads=2, width=16), Training(num_steps=3, rows_per_step=2)
+MODEL, TRAINING = Transformer(num_layers=1, num_heads=2, width=16, spare_ids=2), Training(num_steps=3, rows_per_step=2)
 TASKS = [StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=e) for e in (0.0, 0.5)]
 EVIL = "</script><script>alert(1)</script>"
 TEXT = "A headline about `p`.\n\n  python -m experiments.first\n"

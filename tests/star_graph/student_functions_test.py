@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from loopjax.models.graph_transformer import GraphTransformer
 from loopjax.models.transformer import Transformer
-from loopjax.remedies.seed_conditioning import SeedConditioned
+from loopjax.remedies.seed_conditioning import SeedConditioned, with_seeds
 from loopjax.star_graph import student_functions, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
@@ -32,9 +32,9 @@ RANDOM = dataclasses.replace(GRAPH, random_features=3)
 class StudentTest(parameterized.TestCase):
   @parameterized.named_parameters(
     ("network", MODEL, SHOWN), ("network_goal_hidden", MODEL, HIDDEN), ("law", Lawful(), SHOWN),
-    ("seeded", SeedConditioned(MODEL, "return"), SHOWN), ("graph", GRAPH, FLAT),
+    ("seeded", SeedConditioned(with_seeds(MODEL, SHOWN), "return"), SHOWN), ("graph", GRAPH, FLAT),
     ("random_features_goal_hidden", RANDOM, HIDDEN),
-    ("random_features_seeded", SeedConditioned(RANDOM, "return"), SHOWN),
+    ("random_features_seeded", SeedConditioned(with_seeds(RANDOM, SHOWN), "return"), SHOWN),
   )  # fmt: skip
   def test_step_by_step_as_at_once(self, model, task):
     """Along a teacher's walks, at every node from which they go on."""
