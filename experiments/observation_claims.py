@@ -201,7 +201,7 @@ def _light_rl(config: Observations) -> list[dict[str, Any]]:
     ),
     _published(
       "light_rl_changes_little",
-      description="Light reinforcement learning changes little, at any temperature, in students that loop when greedy.",
+      description="Light reinforcement learning changes little, in the mean over temperatures, in students that loop.",
       condition=f"{AFTER_RL} and {BASE}: share of nodes in locked cycles, size of the change, mean over temperatures",
       measure=_change_where_there_are_loops(config), bound=LITTLE, null=1.0, predicted=0.0, direction="below",
       is_published_statement=True, **common,
