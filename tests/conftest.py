@@ -1,5 +1,6 @@
 """What every test runs under; pytest reads it before any test module, so before jax's backend starts."""
 
+import gc
 import os
 
 # Compiling took three quarters of the time. Programs are compiled here as `devices.compiler_options(brief=True)` has
@@ -7,6 +8,8 @@ import os
 # does. Processes that tests start inherit all this.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the simulated devices are the CPU's
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Nobody reads in a compiled program which line of Python an operation comes from; to write it took a twentieth.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import hypothesis
 import jax
@@ -14,6 +17,7 @@ import jax
 if jax.__version_info__ < (0, 11):  # later versions do not have the option, and a process ends that is given it
   os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # read when the backend starts
 
+gc.set_threshold(50_000, 10, 10)  # tracing makes so many objects that to look for garbage took another twentieth
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -25,7 +25,7 @@ from loopjax.training.step import Training
 
 TASK = StarGraph(num_chains=3, chain_length=2, max_steps=12, explore_prob=0.5)
 TINY = Observations(
-  task=TASK, easy=dataclasses.replace(TASK, chain_length=1), chain_lengths=(3,), num_chains=(2, 4),
+  task=TASK, easy=dataclasses.replace(TASK, chain_length=1), chain_lengths=(3,), num_chains=(2, 3),
   model=Transformer(num_layers=1, num_heads=1, width=8, positions="none"), depths=(2,), widths=(4, 8),
   training=Training(num_steps=3, rows_per_step=2, warmup_steps=1), rl=PolicyGradient(group_size=2),
   rl_training=Training(num_steps=2, rows_per_step=2, warmup_steps=1), temperatures=(0.0, 1.0), num_seeds=6,
