@@ -163,6 +163,12 @@ class LinksTest(absltest.TestCase):
           names = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
           self.assertIn(section, names, f"{page.name} links {target}")
 
+  def test_no_page_has_a_place_left_to_fill(self):
+    """A place to fill is a line, a cell or the end of a sentence of capitals alone, or a TODO."""
+    for page in DOCS.glob("*.md"):
+      left = re.findall(r"^[A-Z]{5,}$|[|;] [A-Z]{5,}\b|\bTODO\b", page.read_text(), re.M)
+      self.assertEmpty(left, page.name)
+
   def test_the_readme_is_short(self):
     self.assertLessEqual(len((DOCS.parent / "README.md").read_text().split()), 700)
 
