@@ -21,6 +21,8 @@ from loopjax.runtime import command_line, compilation_cache, devices
 from loopjax.runtime import config as configs
 from loopjax.star_graph.sharing import Obtain, Request, Trainer
 
+flags.disclaim_key_flags()  # what `main` defines belongs to the experiment's binary, and stands in its --help
+
 PRESETS = ("quick", "standard", "paper")
 Tables = dict[str, pd.DataFrame]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from hypothesis import strategies as st
 
+from experiments import registry
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import command_line, config, provenance
 from loopjax.star_graph.graph import StarGraph
@@ -349,19 +349,18 @@ class BinariesTest(absltest.TestCase):
       said = " ".join((folder / name).read_text().split())
       for flag in re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', texts[name]):
         self.assertRegex(said, rf"--(\[no\])?{flag}: ", f"{name}: {flag}")
-      if "binary.sinks_flag()" in texts[name] or "binary.run_experiment" in texts[name]:
+      is_experiment = "main(EXPERIMENT)" in texts[name]
+      if "binary.sinks_flag()" in texts[name] or is_experiment:
         self.assertIn("--sinks: ", said, name)
-      if "binary.run_experiment" in texts[name]:
+      if is_experiment:
         self.assertIn("--output_dir: ", said, name)
         self.check_config(name, said)
+    self.assertLen([name for name in binaries if "main(EXPERIMENT)" in texts[name]], len(registry.EXPERIMENTS))
 
   def check_config(self, name: str, said: str) -> None:
     """Every field of the experiment's config stands there with its text."""
-    path = ROOT.joinpath("experiments", *name.split(".")).with_suffix(".py")
-    called = re.search(r"run_experiment\(NAME, (\w+)", path.read_text())
-    default = getattr(importlib.import_module(f"experiments.{name}"), called[1])
-    cls = default if isinstance(default, type) else type(default)
-    leaves = list(command_line.described_leaves(cls, ""))
+    config = registry.EXPERIMENTS[name].default
+    leaves = list(command_line.described_leaves(type(config), ""))
     self.assertNotEmpty(leaves)
     for path, _, text in leaves:
       self.assertNotEmpty(text, f"{name}: {path}")
