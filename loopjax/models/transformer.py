@@ -31,8 +31,7 @@ from loopjax.star_graph.graph import StarGraph
 # loop, and so does remat, where without one XLA would keep what is to be computed again.
 LAYERS_PER_ITERATION = 12
 
-# Of a prompt or of streams, one for every layer. Apart, not stacked: a product reads a whole array where it lies, but a
-# copy of a part of one.
+# One for every layer. Apart, not stacked: a product reads a whole array where it lies, but a copy of a part of one.
 LayersKeysValues = tuple[KeysValues, ...]
 
 
@@ -72,10 +71,8 @@ class Transformer:
     even = self.positions != "rotary" or (self.width // heads) % 2 == 0
     require(even, "model.width", self.width, f"an even multiple of model.num_heads={heads} for rotary positions")
     require(self.positions in ("rotary", "learned", "none"), "model.positions", self.positions, "rotary, learned, none")
-    attention = self.prompt_attention
-    require(attention in ("causal", "bidirectional"), "model.prompt_attention", attention, "causal, bidirectional")
-    dtype = self.matmul_dtype
-    require(dtype in ("float32", "bfloat16"), "model.matmul_dtype", dtype, "float32, bfloat16")
+    for name, allowed in (("prompt_attention", ("causal", "bidirectional")), ("matmul_dtype", ("float32", "bfloat16"))):
+      require(getattr(self, name) in allowed, f"model.{name}", getattr(self, name), ", ".join(allowed))
 
 
 class Output(NamedTuple):
@@ -189,7 +186,8 @@ class TransformerModule(nn.Module):
     config, task = self.config, self.task
     init = nn.initializers.normal(1.0)
     self.first_embedding = self.param("first_embedding", init, (task.vocabulary_size, config.width))
-    self.second_embedding = self.param("second_embedding", init, (self._num_second_ids(), config.width))
+    self.num_second_ids = encoding.num_ids(task) + config.spare_ids
+    self.second_embedding = self.param("second_embedding", init, (self.num_second_ids, config.width))
     if config.positions == "learned":
       shape = (encoding.max_positions(task), config.width)
       self.position_embedding = self.param("position_embedding", nn.initializers.normal(0.1), shape)
@@ -210,15 +208,12 @@ class TransformerModule(nn.Module):
     config = self.config
     # As matrix products: the gradient of a gather is a scatter, slow on every platform at these sizes.
     first = jax.nn.one_hot(tokens[..., 0], self.task.vocabulary_size)
-    second = jax.nn.one_hot(tokens[..., 1], self._num_second_ids())
+    second = jax.nn.one_hot(tokens[..., 1], self.num_second_ids)
     x = first @ self.first_embedding + second @ self.second_embedding
     if config.positions == "learned":
       x += self.position_embedding[positions]
     is_rotary = config.positions == "rotary"
     return x, attention.turns(positions, config.width // config.num_heads) if is_rotary else None
-
-  def _num_second_ids(self) -> int:
-    return encoding.num_ids(self.task) + self.config.spare_ids
 
   def logits(self, x: jax.Array) -> jax.Array:
     """Of the residual stream [..., D] after all layers."""
