@@ -22,7 +22,7 @@ from loopjax.models import attention
 from loopjax.models.attention import KeysValues
 from loopjax.models.computed_once import computed_once
 from loopjax.models.products import product
-from loopjax.runtime.config import check_fields, require
+from loopjax.runtime.config import check_fields, require, untold
 from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import StarGraph
 
@@ -59,7 +59,7 @@ class Transformer:
   prompt_attention: str = "causal"
   matmul_dtype: str = "float32"
   remat: bool = False
-  spare_ids: int = 0
+  spare_ids: int = untold(0)
 
   def __post_init__(self) -> None:
     check_fields(self, "model")

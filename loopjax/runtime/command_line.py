@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 import typing
@@ -25,7 +26,7 @@ from typing import Any
 from absl import app, logging
 from absl import flags as absl_flags
 
-from loopjax.runtime.config import Config, leaves, replace, require, to_json
+from loopjax.runtime.config import Config, is_untold, leaves, replace, require, to_json
 
 absl_flags.disclaim_key_flags()  # the flags defined by `flags` belong to the binary that calls it
 
@@ -77,9 +78,9 @@ def _parsed(kind: type, word: str) -> Any:
 
 
 def described_leaves(cls: type, prefix: str) -> Iterator[tuple[str, Any, str]]:
-  """Dotted name, type and text of every field that is no config, those of subconfigs included."""
+  """Dotted name, type and text of every field that is no config and not `untold`, those of subconfigs included."""
   kinds, texts = typing.get_type_hints(cls), _field_texts(cls)
-  for field in dataclasses.fields(cls):
+  for field in itertools.filterfalse(is_untold, dataclasses.fields(cls)):
     kind = kinds[field.name]
     if dataclasses.is_dataclass(kind):
       yield from described_leaves(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]

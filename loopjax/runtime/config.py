@@ -85,13 +85,31 @@ def check_fields(config: Any, name: str = "") -> None:
       require_distinct(prefix + field.name, value)
 
 
+_UNTOLD = "untold"  # in the metadata of a field
+
+
+def untold(default: Any) -> Any:
+  """A field that is not told at its default: configs have the text that they had without it, and no flag sets it."""
+  return dataclasses.field(default=default, metadata={_UNTOLD: True})
+
+
+def is_untold(field: dataclasses.Field[Any]) -> bool:
+  """Whether the field was made by `untold`."""
+  return _UNTOLD in field.metadata
+
+
 def to_json(config: Any) -> dict[str, Any]:
   """The fields of a config as nested dicts, tuples as lists: what `json.dumps` and `from_json` take.
 
-  An int in a field of floats becomes a float, so that equal configs have one text.
+  An int in a field of floats becomes a float, so that equal configs have one text. An `untold` field is left out where
+  it has its default.
   """
-  kinds = typing.get_type_hints(type(config))
-  return {field.name: _plain(kinds[field.name], getattr(config, field.name)) for field in dataclasses.fields(config)}
+  kinds, values = typing.get_type_hints(type(config)), {}
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if not (is_untold(field) and value == field.default):
+      values[field.name] = _plain(kinds[field.name], value)
+  return values
 
 
 def _plain(kind: Any, value: Any) -> Any:

@@ -71,17 +71,7 @@ class ConfigTest(parameterized.TestCase):
 
   def test_the_plain_student_is_called_what_it_was(self):
     """Else its folders would belong to another run."""
-    fields = [
-      "num_layers",
-      "num_heads",
-      "width",
-      "mlp_ratio",
-      "positions",
-      "prompt_attention",
-      "matmul_dtype",
-      "remat",
-      "spare_ids",
-    ]
+    fields = ["num_layers", "num_heads", "width", "mlp_ratio", "positions", "prompt_attention", "matmul_dtype", "remat"]
     self.assertEqual(list(configs.to_json(PLAIN)), fields)
 
 

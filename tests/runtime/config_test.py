@@ -127,6 +127,31 @@ def star_graphs(draw: st.DrawFn) -> StarGraph:
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class Grown:
+  """A config to which a field was added.
+
+  Attributes:
+    size: from the beginning.
+    spare: added later.
+  """
+
+  size: int = 1
+  spare: int = config.untold(0)
+
+
+class UntoldTest(absltest.TestCase):
+  def test_configs_without_the_field_keep_their_text(self):
+    self.assertEqual(config.to_json(Grown(2)), {"size": 2})
+    self.assertEqual(config.to_json(Grown(2, spare=3)), {"size": 2, "spare": 3})
+    for one in (Grown(2), Grown(2, spare=3)):
+      self.assertEqual(config.from_json(Grown, config.to_json(one)), one)
+    self.assertEqual(config.replace(Grown(2, spare=3), {"size": 4}), Grown(4, spare=3))
+
+  def test_no_flag_sets_it(self):
+    self.assertEqual([path for path, _, _ in command_line.described_leaves(Grown, "")], ["size"])
+
+
 class JsonTest(parameterized.TestCase):
   @hypothesis.given(task=star_graphs(), temperatures=st.lists(st.floats(0, 5)), names=st.lists(st.text()))
   def test_round_trip(self, task, temperatures, names):

@@ -96,7 +96,7 @@ class ContrastiveSearchTest(absltest.TestCase):
 
   def test_strength_0_is_plain_decoding(self):
     group = students()
-    ahead, alone = group._replace(model=LookingAhead(MODEL, k=3)), plain_walks()
+    ahead, alone = group._replace(model=LookingAhead(MODEL)), plain_walks()
     wrapped = walk(ahead, ContrastiveSearch(), [0.0, 0.6])
     np.testing.assert_array_equal(wrapped.nodes[:, :, 0], alone.nodes[:, :, 0])
     self.assertTrue(np.any(np.asarray(wrapped.nodes[:, :, 1]) != np.asarray(alone.nodes[:, :, 0])))
