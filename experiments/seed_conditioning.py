@@ -45,6 +45,7 @@ MEASURES = [
   "root_kl",
 ]  # fmt: skip
 _ENTROPY = "root_entropy"
+_COMPARISON = Remedies()  # the same bases and students
 _TOGETHER = {BASES[0]: "memoryless", BASES[1]: "teacher"}  # the exact learner that plain students of a base are near
 
 
@@ -64,10 +65,10 @@ class SeedConditioning:
     num_graphs: graphs that each student walks.
   """
 
-  risk_aversion: StarGraph = Remedies().risk_aversion
-  fixed_graph: StarGraph = Remedies().fixed_graph
-  model: Transformer = Remedies().model
-  training: Training = Remedies().training
+  risk_aversion: StarGraph = _COMPARISON.risk_aversion
+  fixed_graph: StarGraph = _COMPARISON.fixed_graph
+  model: Transformer = _COMPARISON.model
+  training: Training = _COMPARISON.training
   temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
   sweep: tuple[float, ...] = (
     0.0,
@@ -177,7 +178,8 @@ def _matched(plain: pd.DataFrame, seeded: pd.DataFrame) -> pd.DataFrame:
   columns = ["temperature", _ENTROPY, *(name for name in MEASURES if name in plain)]
   rows = []
   for seed, sweep in plain.groupby("seed", sort=False):
-    rising = sweep.sort_values("temperature").drop_duplicates(_ENTROPY).sort_values(_ENTROPY)
+    coldest_first = sweep.sort_values("temperature")
+    rising = coldest_first.drop_duplicates(_ENTROPY).sort_values(_ENTROPY)  # of equal entropies the coldest
     entropies = rising[_ENTROPY].to_numpy(float)
     at = {
       name: np.interp(wanted[seed], entropies, rising[name].to_numpy(float), left=np.nan, right=np.nan)

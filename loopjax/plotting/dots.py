@@ -12,10 +12,8 @@ from loopjax.plotting.frames import check_columns, check_unique, seed_counts
 from loopjax.plotting.labels import LABELS
 from loopjax.plotting.legends import ABOVE, add_legend, name_with_seeds
 from loopjax.plotting.panels import dress, new_panels
-from loopjax.plotting.style import palette
+from loopjax.plotting.style import MARKERS, palette
 from loopjax.runtime.config import require
-
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def student_dots(frame: pd.DataFrame, x: str, y: str) -> Figure:
@@ -37,7 +35,7 @@ def student_dots(frame: pd.DataFrame, x: str, y: str) -> Figure:
   names = list(frame["condition"].unique())
   figure, (axes,) = new_panels(1)
   counts = seed_counts(frame, "condition", [x, y])
-  for (name, color), marker in zip(palette(names).items(), _MARKERS, strict=False):
+  for (name, color), marker in zip(palette(names).items(), MARKERS, strict=False):
     rows = frame[frame["condition"] == name]
     label = name_with_seeds(name, counts)
     axes.plot(rows[x], rows[y], marker, color=color, markersize=4, alpha=0.75, markeredgewidth=0, label=label)

@@ -18,13 +18,11 @@ from loopjax.plotting.frames import check_columns, check_unique
 from loopjax.plotting.labels import LABELS
 from loopjax.plotting.legends import ABOVE, add_legend
 from loopjax.plotting.panels import dress, new_panels
-from loopjax.plotting.style import palette
+from loopjax.plotting.style import MARKERS, SWEEP, palette
 from loopjax.runtime.config import require
 
 X, Y = "root_entropy", "excess_length"
 KEYS = ["base", "condition", "temperature"]
-_MARKERS = ("o", "s", "^", "D", "v")
-_CURVE: dict[str, Any] = dict(color="0.45", linewidth=1.0, marker=".", markersize=4)
 
 
 def against_entropy(frame: pd.DataFrame, plain: str) -> Figure:
@@ -41,7 +39,6 @@ def against_entropy(frame: pd.DataFrame, plain: str) -> Figure:
   check_columns(frame, [*KEYS, "seed", X, Y])
   check_unique(frame, [*KEYS, "seed"])
   others = [name for name in frame["condition"].unique() if name != plain]
-  require(len(others) <= len(_MARKERS), "conditions", others, f"at most {len(_MARKERS)} beside {plain!r}")
   bases = list(frame["base"].unique())
   figure, panels = new_panels(len(bases))
   for axes, base in zip(panels, bases, strict=True):
@@ -55,8 +52,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, plain: str, others: list[str]) -
   base = str(rows["base"].iloc[0])
   sweep = rows[rows["condition"] == plain]
   require(len(sweep) > 0, "frame", base, f"a base with rows of {plain!r}")
-  _draw(axes, sweep, f"{plain}, from T = {sweep['temperature'].min():g} to {sweep['temperature'].max():g}", **_CURVE)
-  for name, color, marker in zip(others, palette(others).values(), _MARKERS, strict=False):
+  _draw(axes, sweep, f"{plain}, from T = {sweep['temperature'].min():g} to {sweep['temperature'].max():g}", **SWEEP)
+  for name, color, marker in zip(others, palette(others).values(), MARKERS, strict=False):
     own = rows[rows["condition"] == name]
     lowest = own[own["temperature"] == own["temperature"].min()]
     if len(lowest):

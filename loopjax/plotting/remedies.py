@@ -24,7 +24,7 @@ from loopjax.plotting.labels import LABELS
 from loopjax.plotting.legends import ABOVE, BELOW, add_legend, name_with_seeds
 from loopjax.plotting.panels import WIDTHS, dress, new_figure
 from loopjax.plotting.placing import Text, place
-from loopjax.plotting.style import PALETTE
+from loopjax.plotting.style import PALETTE, SWEEP
 from loopjax.runtime.config import require
 
 X, Y = "excess_length", "locked_cycle_share"
@@ -33,7 +33,6 @@ STYLES: Mapping[str, dict[str, Any]] = {
   "decoding": dict(color=PALETTE[0], marker="o", markersize=4.5),
   "training": dict(color=PALETTE[1], marker="s", markersize=4.2),
 }
-_CURVE: dict[str, Any] = dict(color="0.45", linewidth=1.0, marker=".", markersize=4)
 _BEST: dict[str, Any] = dict(marker="D", markersize=5.5, color="0.15", markerfacecolor="white", linestyle="none")
 _FEW_SEEDS = 3  # with fewer the seeds are shown, and no interval
 _HEIGHT = 2.6  # inches of a panel
@@ -112,7 +111,7 @@ def _draw_setting(axes: Axes, rows: pd.DataFrame, number: int, kind: str) -> Tex
 def _draw_curve(axes: Axes, rows: pd.DataFrame, best: float) -> list[Text]:
   """The means of plain students from temperature to temperature; the ends and the best are labelled first."""
   means = rows.groupby("temperature")[[X, Y]].mean().sort_index()
-  axes.plot(means[X], means[Y], **_CURVE, zorder=2, label="temperature alone")
+  axes.plot(means[X], means[Y], **SWEEP, zorder=2, label="temperature alone")
   axes.plot([means.loc[best, X]], [means.loc[best, Y]], **_BEST, zorder=2.5, label="best temperature")
   first = list(dict.fromkeys([means.index[0], means.index[-1], best]))
   order = [*first, *(t for t in means.index if t not in first)]
@@ -127,7 +126,7 @@ def _add_legends(
   num_seeds = frame["seed"].nunique()
   used = [kind for kind in STYLES if kind in {kinds[name] for name in remedies}]
   entries: dict[str, Any] = {f"{kind} remedy": Line2D([], [], **STYLES[kind], linestyle="none") for kind in used}
-  entries[f"{plain} (T)"] = Line2D([], [], **_CURVE)
+  entries[f"{plain} (T)"] = Line2D([], [], **SWEEP)
   entries["its best temperature"] = Line2D([], [], **_BEST)
   if num_seeds >= _FEW_SEEDS and remedies:
     entries["95% t-interval"] = Line2D([], [], color="0.35", linewidth=0.6, marker="|", markersize=6)

@@ -17,6 +17,7 @@ LEARNERS = {
   "Bayes learner": (0, (1, 1.2)),
   "loop posterior": (0, (5, 1.5, 1, 1.5, 1, 1.5)),
 }
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # as many as there are colours
 TITLE, TEXT, SMALL = 8.0, 7.5, 7.0  # points; given to each text: a default would be read when drawn, by whoever draws
 PREDICTION = "0.25"  # the colour of predictions that all conditions share
 BAND = "95% t-interval"
@@ -24,6 +25,9 @@ BAND = "95% t-interval"
 STUDENT: dict[str, Any] = dict(linewidth=2.0, alpha=0.6, markersize=4, markeredgewidth=0, solid_capstyle="butt")
 BAND_FILL: dict[str, Any] = dict(alpha=0.18, linewidth=0)
 CURVE: dict[str, Any] = dict(linewidth=1.0, zorder=3)
+SWEEP: dict[str, Any] = dict(
+  color="0.45", linewidth=1.0, marker=".", markersize=4
+)  # of plain students, over temperatures
 MARKER: dict[str, Any] = dict(marker="D", markersize=4, markerfacecolor="white", markeredgewidth=1, linestyle="none")
 
 

@@ -38,7 +38,7 @@ class AgainstEntropyTest(PlottingTestCase):
     with self.assertRaisesRegex(ValueError, "excess_length"):
       plotting.against_entropy(frame.drop(columns="excess_length"), "plain")
     one = frame[frame["condition"] == "plain"]
-    many = pd.concat([one.assign(condition=name) for name in ["plain", *"abcdef"]])
+    many = pd.concat([one.assign(condition=name) for name in ["plain", *"abcdefgh"]])
     with self.assertRaisesRegex(ValueError, "^conditions="):
       plotting.against_entropy(many, "plain")
 
