@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import app, flags
 
-from loopjax.loops import cycles, grams, ngrams, online, units, variants
+from loopjax.loops import cycles, hashes, ngrams, online, units, variants
 
 _CHAMP = flags.DEFINE_string("champ", "", "The wheel of champ-dataset; left out where empty.")
 _PAIRS = flags.DEFINE_integer("pairs", 5, "Pairs of times for each ratio.", lower_bound=1)
@@ -43,9 +43,13 @@ DETECTORS: dict[str, Detector] = {
 
 def plain(ids: np.ndarray, n: int = 30) -> int:
   """The largest count of a hash of n-grams: nothing is verified, and no place is known."""
-  hashes = np.sort(grams.window_hashes(ids, n))
-  ends = np.flatnonzero(hashes[1:] != hashes[:-1])
-  return int(np.diff(ends, prepend=-1, append=hashes.size - 1).max())
+  sums = np.zeros(ids.size + 1, np.uint64)
+  np.cumsum(ids.astype(np.uint64) * hashes.powers(hashes.BASE, ids.size), out=sums[1:])
+  found = sums[n:] - sums[:-n]
+  found[1:] *= hashes.powers(hashes.INVERSE, found.size - 1)
+  found.sort()
+  ends = np.flatnonzero(found[1:] != found[:-1])
+  return int(np.diff(ends, prepend=-1, append=found.size - 1).max())
 
 
 def zipf(size: int) -> np.ndarray:

@@ -26,8 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopjax.loops.grams import Grams, HashesAt, window_hashes
+from loopjax.loops.grams import Grams
+from loopjax.loops.hashes import hashes
 from loopjax.loops.ids import Ids, as_ids, places_where
+from loopjax.loops.winnowing import may_recur
 from loopjax.runtime.config import require
 
 REPETITIONS = 3  # from which on a periodic stretch is a locked cycle
@@ -105,11 +107,12 @@ def cycle_spans(ids: Ids, min_length: int = MIN_LENGTH) -> Spans:
 
 def _rounds(ids: Ids, min_length: int, found: Spans) -> Iterator[Spans]:
   """The cycles of each round: of periods up to n in the first, where n + p <= the least length; then of n/2 to n."""
-  n, shortest, positions, hashes_at = max(2, 2 * min_length // 3), 1, None, None
+  n, shortest = max(2, 2 * min_length // 3), 1
+  if n > ids.size:
+    return
+  positions = may_recur(ids, n, 2)
   while shortest <= ids.size // REPETITIONS and n <= ids.size:
-    if positions is not None:
-      hashes_at = hashes_at or HashesAt(ids)
-    distances = _distances(ids, n, positions, hashes_at)
+    distances = _distances(ids, n, positions)
     exact = _raised(distances, n, found) == distances
     spans = _cycles(distances, exact, n, shortest, min_length)
     found = Spans(*(np.concatenate(pair) for pair in zip(found, spans, strict=True)))
@@ -118,14 +121,12 @@ def _rounds(ids: Ids, min_length: int, found: Spans) -> Iterator[Spans]:
     shortest = n // 2 + 1
 
 
-def _distances(ids: Ids, n: int, positions: np.ndarray | None, hashes_at: HashesAt | None) -> np.ndarray:
-  """[N], int32, how far the next equal n-gram is among those at `positions`; 0 where there is none.
+def _distances(ids: Ids, n: int, positions: np.ndarray | None) -> np.ndarray:
+  """[N], int32, how far the next equal n-gram is among those at `positions`, or all; 0 where there is none.
 
   A distance above n may be too small (it rests on hashes alone), one up to n is exact.
   """
-  hashes = window_hashes(ids, n) if positions is None or hashes_at is None else hashes_at(n, positions)
-  grams = Grams(ids, n, hashes, positions)
-  del hashes
+  grams = Grams(ids, n, hashes(ids, n, positions), positions)
   candidates = grams.candidates()
   groups = grams.groups(candidates, candidates.sizes > 1, within=n)
   del grams

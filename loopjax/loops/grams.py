@@ -1,12 +1,10 @@
 """Equal n-grams of a sequence: sorted by a hash, then compared unit by unit, so that no two different ones are equal.
 
-The hash is a polynomial modulo 2^64 with an odd base. Its upper bits and the position share one 64-bit key. One sort of
-the keys then brings equal n-grams together, in the order of their positions. n-grams with equal hashes are candidates.
-`Grams.groups` compares the candidates themselves, and separates those that differ.
+The upper bits of a hash and the position share one 64-bit key. One sort of the keys then brings equal n-grams together,
+in the order of their positions. n-grams with equal hashes are candidates. `Grams.groups` compares the candidates
+themselves, and separates those that differ.
 
 Shapes: N units, M positions of n-grams, G groups.
-
-Source: R. M. Karp and M. O. Rabin, IBM J. Res. Dev. 31 (1987) 249-260, for the hash of a window from its neighbour's.
 """
 
 from __future__ import annotations
@@ -15,12 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loopjax.loops.ids import Ids, places_where
+from loopjax.loops.ids import Ids, place_type, places_where
 
-BASE = 0x9E3779B97F4A7C15
-INVERSE = pow(BASE, -1, 2**64)
-_BUCKET_BITS = 22  # a larger table is slower: it leaves the processor's caches
-_LOW_BITS = 12  # of a position: powers are the product of two that are kept in tables
 _ROWS = 2**14  # n-grams compared at once: bounds the memory
 
 
@@ -36,61 +30,6 @@ class Groups(NamedTuple):
   positions: np.ndarray
   starts: np.ndarray
   sizes: np.ndarray
-
-
-def powers(base: int, num: int) -> np.ndarray:
-  """base, base^2, base^3, ... modulo 2^64: [num], uint64."""
-  result = np.full(num, base, np.uint64)
-  return np.multiply.accumulate(result, out=result)
-
-
-def _prefix_sums(ids: np.ndarray) -> np.ndarray:
-  """[N + 1], uint64: the sums of id(i) base^(i + 1) up to each unit, modulo 2^64."""
-  sums = np.zeros(ids.size + 1, np.uint64)
-  np.multiply(ids.astype(np.uint64, copy=False), powers(BASE, ids.size), out=sums[1:])
-  np.cumsum(sums[1:], out=sums[1:])
-  return sums
-
-
-class HashesAt:
-  """Hashes of n-grams at chosen positions, for several n; equal to those of `window_hashes`; keeps 8 bytes a unit."""
-
-  def __init__(self, ids: Ids):
-    self._sums = _prefix_sums(ids)
-    one = np.ones(1, np.uint64)
-    self._low = np.concatenate((one, powers(INVERSE, 2**_LOW_BITS - 1)))
-    self._high = np.concatenate((one, powers(pow(INVERSE, 2**_LOW_BITS, 2**64), ids.size >> _LOW_BITS)))
-
-  def __call__(self, n: int, positions: np.ndarray) -> np.ndarray:
-    """[M], uint64, the hashes of the n-grams at `positions` [M]."""
-    hashes = self._sums[positions + n]
-    hashes -= self._sums[positions]
-    hashes *= self._low[positions & (2**_LOW_BITS - 1)]
-    hashes *= self._high[positions >> _LOW_BITS]
-    return hashes
-
-
-def window_hashes(ids: np.ndarray, n: int) -> np.ndarray:
-  """The hash of each n-gram, [N - n + 1], uint64: the sum over j of id(i + j - 1) base^j, modulo 2^64.
-
-  j runs from 1 to n, since the upper bits do not tell small ids apart that are not multiplied.
-  """
-  sums = _prefix_sums(ids)
-  hashes = sums[n:] - sums[: sums.size - n]
-  del sums
-  hashes[1:] *= powers(INVERSE, hashes.size - 1)
-  return hashes
-
-
-def crowds(hashes: np.ndarray) -> np.ndarray:
-  """[M], uint8: at least how often the hash of each n-gram comes, up to 255; often more, never less.
-
-  Hashes are counted by their upper bits alone. That takes a fraction of the time of a sort.
-  """
-  bits = min(_BUCKET_BITS, max(1, int(1.4 * hashes.size).bit_length()))
-  buckets = (hashes >> np.uint64(64 - bits)).view(np.int64)
-  counts = np.bincount(buckets)
-  return np.minimum(counts, 255, out=counts).astype(np.uint8)[buckets]
 
 
 class Grams:
@@ -129,7 +68,7 @@ class Grams:
     edges[starts + sizes] -= 1
     inside = np.cumsum(edges[:-1], out=edges[:-1]).view(bool)
     positions = self._keys[inside] & ((np.uint64(1) << self._position_bits) - np.uint64(1))
-    return Groups(positions.astype(np.int32 if self._ids.size < 2**31 else np.int64), np.cumsum(sizes) - sizes, sizes)
+    return Groups(positions.astype(place_type(self._ids.size)), np.cumsum(sizes) - sizes, sizes)
 
   def groups(self, candidates: Groups, which: np.ndarray, within: int | None = None) -> Groups:
     """The chosen candidates, compared: within a group the n-grams are equal, between groups they differ.

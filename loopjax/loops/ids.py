@@ -25,6 +25,21 @@ def as_ids(ids: np.ndarray | Sequence[int]) -> Ids:
   return array
 
 
+def place_type(num_units: int) -> type[np.integer]:
+  """The integers that hold a place in a sequence: those of 32 bits up to 2^31 units, which take half the memory."""
+  return np.int32 if num_units < 2**31 else np.int64
+
+
 def places_where(mask: np.ndarray) -> np.ndarray:
-  """[M], ascending, where a mask [N] is true; in half the memory of `np.flatnonzero` up to 2^31 units."""
-  return np.flatnonzero(mask).astype(np.int32 if mask.size < 2**31 else np.int64, copy=False)
+  """[M], ascending, where a mask [N] is true."""
+  return np.flatnonzero(mask).astype(place_type(mask.size), copy=False)
+
+
+def dense(ids: Ids) -> np.ndarray | None:
+  """[N], uint64: ids as ranks among the ids that occur; None where they lie too far apart to be counted one by one."""
+  lowest, highest = int(ids.min()), int(ids.max())
+  if highest - lowest > 4 * ids.size:
+    return None
+  above = (ids.astype(np.uint64) - np.uint64(lowest % 2**64)).view(np.int64)  # modulo 2^64, so of any integer type
+  ranks = np.cumsum(np.bincount(above) > 0).astype(np.uint64) - np.uint64(1)
+  return ranks[above]

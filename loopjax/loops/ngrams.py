@@ -1,26 +1,30 @@
 """Recurrences: an n-gram that comes back k times or more, overlaps counted; the (n, k) staircase of a sequence.
 
-c(n), the highest count of any n-gram, never rises with n. So one pass over ascending n gives the whole staircase: an
-n-gram that occurs once is in no longer one that occurs twice, and its position is left out from there on.
+c(n), the highest count of any n-gram, never rises with n. So one pass over ascending n gives the whole staircase. An
+n-gram that occurs less than k times is in no longer one that occurs k times, and its position is left out from there
+on. What is left has classes: two n-grams have one class if and only if they are equal. An n-gram of up to twice the
+length is then told by the classes at its start and at its end, and no units have to be compared.
 
 Example: in `a b c a b c a b c` the 3-gram `a b c` occurs 3 times, and c(3) = 3. With k = 3 it has fired at length 9,
 its onset is 0, and it covers the whole sequence. No 4-gram occurs more than twice: c(4) = 2.
 
 Source: "Wait, Wait, Wait... Why Do Reasoning Models Loop?" (arXiv 2512.12895), which calls a response looping where
-some 30-gram occurs 20 times.
+some 30-gram occurs 20 times. For longer words from the classes of shorter ones: R. M. Karp, R. E. Miller and
+A. L. Rosenberg, STOC 1972, 125-136.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from loopjax.loops.grams import Grams, Groups, HashesAt, crowds, window_hashes
-from loopjax.loops.ids import Ids, as_ids, places_where
+from loopjax.loops.grams import Grams, Groups
+from loopjax.loops.hashes import BASE, hashes, upper_bits
+from loopjax.loops.ids import Ids, as_ids, dense, place_type, places_where
+from loopjax.loops.winnowing import frequent, may_recur
 from loopjax.runtime.config import require
 
 
@@ -74,99 +78,136 @@ def staircase(ids: np.ndarray | Sequence[int], lengths: Sequence[int], k: int = 
 
 def _steps(ids: Ids, lengths: Sequence[int], k: int) -> Iterator[Recurrence]:
   """The staircase for ascending lengths."""
-  frequent: _Alive | None = _Alive(None, 0)  # where n-grams that occur k times may start; None: nowhere
-  twice = _Alive(None, 0)  # where those that occur twice may
-  count, hashes = k, _Hashes(ids)
+  classes: _Classes | None = _Classes(ids, 0, 0)  # of n-grams that occur k times; None: there are none
+  twice = _Twice(None, 0)
+  count = k
   for n in lengths:
     step = None
     if n > ids.size or count == 1:
       step = Recurrence(n, k, min(1, max(0, ids.size - n + 1)), None, None, 0.0)
-    if step is None and frequent:
-      step, frequent = _frequent_step(ids, n, k, frequent, hashes)
+    while step is None and classes:
+      size = min(n, 2 * classes.n or n)
+      found, classes = _frequent_step(ids, size, k, classes)
+      step = found if size == n else None
     if step is None:
-      count, twice = _rare_step(ids, n, k, twice, hashes)
+      count, twice = _rare_step(ids, n, twice)
       step = Recurrence(n, k, count, None, None, 0.0)
     yield step
 
 
-class _Hashes:
-  """Hashes of all n-grams, or of those at some positions; what the latter need is made when it is first wanted."""
+class _Classes(NamedTuple):
+  """n-grams of one length `n` that occur k times or more, `num` different ones; n is 0 before the first.
 
-  def __init__(self, ids: Ids):
-    self._ids = ids
+  Attributes:
+    of: [N], int32, the class of the n-gram at a position; -1 where it occurs less often. Two are equal if and only if
+      they have one class.
+  """
 
-  def __call__(self, n: int, positions: np.ndarray | None) -> np.ndarray:
-    if positions is None:
-      self.__dict__.pop("_at", None)  # hashes of all n-grams need its memory
-      return window_hashes(self._ids, n)
-    return self._at(n, positions)
-
-  @functools.cached_property
-  def _at(self) -> HashesAt:
-    return HashesAt(self._ids)
+  of: np.ndarray
+  n: int
+  num: int
 
 
-class _Alive(NamedTuple):
-  """Where n-grams of some length `n` start that occur often enough: `places` [N], bool; None: perhaps everywhere."""
+class _Twice(NamedTuple):
+  """Where n-grams of some length `n` start that occur twice or more: `places` [N], bool; None: perhaps everywhere."""
 
   places: np.ndarray | None
   n: int
 
 
-def _positions(alive: _Alive, n: int, size: int) -> np.ndarray | None:
-  """Positions of n-grams whose shorter parts at both ends are alive; None for all."""
-  if alive.places is None:
-    return None
-  num = size - n + 1
-  return places_where(alive.places[:num] & alive.places[n - alive.n : n - alive.n + num])
-
-
-def _frequent_step(
-  ids: Ids, n: int, k: int, alive: _Alive, hashes_of: _Hashes
-) -> tuple[Recurrence | None, _Alive | None]:
-  """The recurrence where some n-gram occurs k times, and what is alive for longer ones; None and None elsewhere."""
-  positions = _positions(alive, n, ids.size)
-  hashes = hashes_of(n, positions)
-  if positions is None:
-    positions = places_where(crowds(hashes) >= min(k, 255))
-    hashes = hashes[positions]
-  grams = Grams(ids, n, hashes, positions)
-  del hashes, positions
-  candidates = grams.candidates()
-  groups = grams.groups(candidates, candidates.sizes >= k)
-  frequent = groups.sizes >= k
-  if not frequent.any():
+def _frequent_step(ids: Ids, n: int, k: int, known: _Classes) -> tuple[Recurrence | None, _Classes | None]:
+  """The recurrence where some n-gram occurs k times, and the classes of those that do; None and None elsewhere."""
+  grams = _often(_joined(ids, n, known) if known.n else _first(ids, n, k), k)
+  groups = _groups(ids, n, k, grams)
+  if not groups.sizes.size:
     return None, None
-  kth = groups.positions[groups.starts[frequent] + k - 1]
-  onset = int(groups.positions[groups.starts[frequent][np.argmin(kth)]])
-  places = np.zeros(ids.size, bool)
-  places[groups.positions[np.repeat(frequent, groups.sizes)]] = True
-  covered = _num_covered(places, n) / ids.size
-  return Recurrence(n, k, int(groups.sizes.max()), onset, int(kth.min()) + n, covered), _Alive(places, n)
+  kth = groups.positions[groups.starts + k - 1]
+  onset = int(groups.positions[groups.starts[np.argmin(kth)]])
+  classes = np.full(ids.size, -1, np.int32)
+  classes[groups.positions] = np.repeat(np.arange(groups.sizes.size, dtype=np.int32), groups.sizes)
+  covered = _num_covered(classes >= 0, n) / ids.size
+  found = Recurrence(n, k, int(groups.sizes.max()), onset, int(kth.min()) + n, covered)
+  return found, _Classes(classes, n, groups.sizes.size)
 
 
-def _rare_step(ids: Ids, n: int, k: int, alive: _Alive, hashes_of: _Hashes) -> tuple[int, _Alive]:
-  """c(n) where it is below k, and where n-grams start that may occur twice.
+class _Numbered(NamedTuple):
+  """n-grams as numbers, equal ones as equal numbers.
 
-  The fullest buckets are sorted first. No n-gram occurs more often than the bucket of its hash is full.
+  Attributes:
+    numbers: [M], uint64.
+    bits: of the largest number; 64 where different n-grams may have one number, a hash.
+    positions: [M], ascending, where they start.
   """
-  positions = _positions(alive, n, ids.size)
-  hashes = hashes_of(n, positions)
-  crowd, places = crowds(hashes), np.zeros(ids.size, bool)
-  places[slice(crowd.size) if positions is None else positions] = crowd > 1
-  count, least = 1, min(k, int(crowd.max(initial=1)) + 1)
-  while least > count + 1:
-    least = max(least // 2, count + 1)
-    if np.count_nonzero(crowd >= least) > crowd.size // 4:
-      least = 2  # most have to be sorted anyway: once, then
-    chosen = places_where(crowd >= least)
-    grams = Grams(ids, n, hashes[chosen], chosen if positions is None else positions[chosen])
-    candidates = grams.candidates()
-    count = _highest_count(grams, candidates, count)
-    if least == 2:
-      places[:] = False
-      places[grams.chosen(candidates, candidates.sizes > 1).positions] = True
-  return count, _Alive(places, n)
+
+  numbers: np.ndarray
+  bits: int
+  positions: np.ndarray
+
+
+def _first(ids: Ids, n: int, k: int) -> _Numbered:
+  """All n-grams, or those that may occur k times: by their units as digits, where 64 bits suffice, or by a hash."""
+  positions = may_recur(ids, n, k)
+  if positions is not None:
+    return _Numbered(hashes(ids, n, positions), 64, positions)
+  positions = np.arange(ids.size - n + 1, dtype=place_type(ids.size))
+  ranks = dense(ids)
+  count = int(ranks.max()) + 1 if ranks is not None else 2**64
+  if ranks is None or not _fits(count**n, ids):
+    return _Numbered(hashes(ids, n), 64, positions)
+  numbers = np.zeros(positions.size, np.uint64)
+  for j in range(n):
+    numbers *= np.uint64(count)
+    numbers += ranks[j : j + numbers.size]
+  return _Numbered(numbers, int(count**n).bit_length(), positions)
+
+
+def _joined(ids: Ids, n: int, known: _Classes) -> _Numbered:
+  """n-grams both of whose ends have a class: pairs of classes. Those of the classes are of half the length or more."""
+  num = ids.size - n + 1
+  first, last = known.of[:num], known.of[n - known.n : n - known.n + num]
+  positions = places_where((first >= 0) & (last >= 0))
+  pairs = first[positions].astype(np.uint64) * np.uint64(known.num) + last[positions].astype(np.uint64)
+  return _Numbered(pairs, int(known.num**2).bit_length(), positions)
+
+
+def _fits(largest: int, ids: Ids) -> bool:
+  """Whether a number and a position are within 64 bits together."""
+  return largest.bit_length() + int(ids.size).bit_length() <= 64
+
+
+def _often(grams: _Numbered, k: int) -> _Numbered:
+  """Those that may occur k times, judged by their scattered numbers: a fraction of the time of a sort."""
+  often = frequent(upper_bits(grams.numbers * np.uint64(BASE)), k)
+  return grams._replace(numbers=grams.numbers[often], positions=grams.positions[often])
+
+
+def _groups(ids: Ids, n: int, k: int, grams: _Numbered) -> Groups:
+  """Groups of k or more equal n-grams; their units are compared where numbers do not tell them apart for certain."""
+  is_exact = _fits(2 ** (grams.bits - 1), ids)
+  scale = 2 ** (64 - grams.bits) if is_exact else BASE  # the upper bits count in a sort
+  in_order = Grams(ids, n, grams.numbers * np.uint64(scale), grams.positions)
+  candidates = in_order.candidates()
+  if is_exact:
+    return in_order.chosen(candidates, candidates.sizes >= k)
+  groups = in_order.groups(candidates, candidates.sizes >= k)
+  large = groups.sizes >= k
+  sizes = groups.sizes[large]
+  return Groups(groups.positions[np.repeat(large, groups.sizes)], np.cumsum(sizes) - sizes, sizes)
+
+
+def _rare_step(ids: Ids, n: int, known: _Twice) -> tuple[int, _Twice]:
+  """c(n), and where n-grams start that may occur twice."""
+  positions = may_recur(ids, n, 2) if known.places is None else _positions(known.places, known.n, n)
+  grams = Grams(ids, n, hashes(ids, n, positions), positions)
+  candidates, places = grams.candidates(), np.zeros(ids.size, bool)
+  places[grams.chosen(candidates, candidates.sizes > 1).positions] = True
+  return _highest_count(grams, candidates, 1), _Twice(places, n)
+
+
+def _positions(twice: np.ndarray, shorter: int, n: int) -> np.ndarray:
+  """Positions of n-grams at both ends of which there is a shorter one that occurs twice: `twice` [N], bool."""
+  num = twice.size - n + 1
+  return places_where(twice[:num] & twice[n - shorter : n - shorter + num])
 
 
 def _highest_count(grams: Grams, candidates: Groups, known: int) -> int:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loopjax.loops.cycles import MIN_LENGTH, REPETITIONS, Cycle
-from loopjax.loops.grams import BASE, powers
+from loopjax.loops.hashes import BASE, powers
 from loopjax.loops.ids import as_ids
 from loopjax.runtime.config import require
 

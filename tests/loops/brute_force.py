@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 
-from loopjax.loops import grams
+from loopjax.loops import hashes
 from loopjax.loops.ngrams import Recurrence
 
 # A measure's cases; more by hand: LOOPJAX_CASES=10000 pytest -n 0 tests/loops/ngrams_test.py
@@ -35,13 +35,13 @@ def planted(draw: np.random.Generator, longest: int = 160) -> np.ndarray:
 @contextlib.contextmanager
 def hash_of(draw: np.random.Generator) -> Iterator[None]:
   """In every third case the hash is hardly more than the sum of an n-gram's ids: different ones often share it."""
-  before = grams.BASE, grams.INVERSE
+  before = hashes.BASE, hashes.INVERSE
   if draw.random() < 1 / 3:
-    grams.BASE, grams.INVERSE = 2**62 + 1, pow(2**62 + 1, -1, 2**64)
+    hashes.BASE, hashes.INVERSE = 2**62 + 1, pow(2**62 + 1, -1, 2**64)
   try:
     yield
   finally:
-    grams.BASE, grams.INVERSE = before
+    hashes.BASE, hashes.INVERSE = before
 
 
 def recurrence(ids: list[int], n: int, k: int) -> Recurrence:

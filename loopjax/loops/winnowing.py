@@ -1,0 +1,91 @@
+"""Where n-grams may start that recur: a few positions are looked at in place of all.
+
+An n-gram holds w = n - m + 1 m-grams. The least hash among them is at the same place in every copy of the n-gram. So an
+n-gram that occurs k times has an m-gram that occurs k times and has the least hash of w neighbours. Only a share of
+2 / (w + 1) of all positions has such an m-gram, and they alone are counted or sorted. Where a text does not loop, no
+m-gram is left after that, and the n-grams themselves need not be sorted.
+
+Shapes: N units, M positions.
+
+Source: S. Schleimer, D. S. Wilkerson and A. Aiken, SIGMOD 2003, 76-85, for the choice of m-grams by their least hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from loopjax.loops.hashes import blocks, upper_bits
+from loopjax.loops.ids import Ids, place_type, places_where
+
+_SHORTEST = 8  # units of an m-gram: shorter ones recur by chance
+_FEWEST = 3  # m-grams of an n-gram, to be worth their time
+_TABLE_BITS = 20  # a table of more than a million places leaves the processor's caches
+_MANY = 8  # copies, from which on values are counted rather than sorted
+_PLACES, _MOST_BITS = 2, 22  # they are counted in `_PLACES` / k places a value or more
+
+
+def may_recur(ids: Ids, n: int, k: int) -> np.ndarray | None:
+  """[M], ascending: all positions of n-grams that occur k times or more, and some others; None: perhaps all.
+
+  Args:
+    ids: [N].
+    n: units of an n-gram, 1 to N.
+    k: at least 2.
+  """
+  m = max(n // 2, _SHORTEST)
+  window = n - m + 1
+  if window < _FEWEST:
+    return None
+  positions, upper = _chosen(ids, m, window)
+  recurring = np.zeros(ids.size - m + 1, bool)
+  recurring[positions[(frequent if k >= _MANY else _copied)(upper, k)]] = True
+  return places_where(_over_windows(np.maximum, recurring, window))
+
+
+def _chosen(ids: Ids, m: int, window: int) -> tuple[np.ndarray, np.ndarray]:
+  """The positions [M] of m-grams with the least hash of `window` neighbours, ascending; the upper bits of their hashes.
+
+  Of equal hashes all are chosen.
+  """
+  positions, hashes = [], []
+  for block in blocks(ids, m, around=window - 1):
+    upper = upper_bits(block.hashes)
+    least = np.zeros(upper.size + window - 1, np.uint32)  # that of a window stands at its end; 0 where there is none
+    least[window - 1 : upper.size] = _over_windows(np.minimum, upper, window)
+    inside = slice(block.start - block.first, block.end - block.first)
+    places = np.flatnonzero((_over_windows(np.maximum, least, window) == upper)[inside])
+    hashes.append(upper[inside][places])
+    positions.append((places + block.start).astype(place_type(ids.size)))
+  return np.concatenate(positions), np.concatenate(hashes)
+
+
+def _over_windows(extreme: Callable[..., np.ndarray], values: np.ndarray, window: int) -> np.ndarray:
+  """[M - window + 1], the minimum or maximum over each `window` neighbours among `values` [M]."""
+  size = 1
+  while 2 * size <= window:
+    values, size = extreme(values[:-size], values[size:]), 2 * size
+  rest = window - size
+  return extreme(values[:-rest], values[rest:]) if rest else values
+
+
+def frequent(values: np.ndarray, k: int) -> np.ndarray:
+  """[M], bool: whether each of `values` [M], unsigned, comes k times or more; true for some others too.
+
+  The values are counted by their lower bits, since the upper ones of the least hashes are much alike. k copies stand
+  out from what else falls into a place of the table.
+  """
+  bits = min(_MOST_BITS, int(_PLACES * values.size / k).bit_length())
+  places = (values & values.dtype.type(2**bits - 1)).astype(np.int64, copy=False)
+  return (np.bincount(places, minlength=2**bits) >= k)[places]
+
+
+def _copied(values: np.ndarray, k: int) -> np.ndarray:
+  """The same for few copies, which do not stand out: the values are sorted, and a table tells which have copies."""
+  in_order = np.sort(values)
+  often = in_order[k - 1 :][in_order[k - 1 :] == in_order[: max(0, in_order.size - k + 1)]]
+  mask = np.uint32(2**_TABLE_BITS - 1)
+  table = np.zeros(2**_TABLE_BITS, bool)
+  table[often & mask] = True
+  return table[values & mask]
