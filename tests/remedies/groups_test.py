@@ -40,7 +40,7 @@ from loopjax.star_graph.students import Students
 from loopjax.training import runner
 from loopjax.training.step import Training
 from tests.compiling import ROUND_ALIKE
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none", spare_ids=3)
