@@ -23,7 +23,7 @@ from loopjax import remedies
 from loopjax.models.transformer import Transformer
 from loopjax.remedies.contrastive import Contrastive
 from loopjax.remedies.curriculum import Curriculum
-from loopjax.remedies.distillation import Distillation
+from loopjax.remedies.distillation import Distillation, StudentTaught
 from loopjax.remedies.first_token import FirstToken
 from loopjax.remedies.scale_grad import ScaleGrad
 from loopjax.remedies.sequence_unlikelihood import SequenceUnlikelihood
@@ -39,6 +39,7 @@ from tests.models.students import random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none", spare_ids=3)
+TEACHER = Transformer(num_layers=1, num_heads=1, width=8)  # of another architecture
 TRAINING, SEEDS = Training(num_steps=3, rows_per_step=4, warmup_steps=0, stream_length=16), (4, 7)
 HERE = "tests/remedies/groups_test.py"
 ENTER = (
@@ -53,6 +54,7 @@ PAIRS: dict[str, tuple[ObjectiveConfig, ObjectiveConfig]] = {
   "FirstToken": (FirstToken(0.0), FirstToken(5.0, min_p=0.01)),
   "ScaleGrad": (ScaleGrad(1.0), ScaleGrad(0.3)),
   "SequenceUnlikelihood": (SequenceUnlikelihood(0.0, 1), SequenceUnlikelihood(5.0, 1)),
+  "StudentTaught": (StudentTaught(TEACHER, 0.0), StudentTaught(TEACHER, 1.0)),
 }
 NOT_IN_A_GROUP = {  # and why; the test of its own file has what is tested here
   "LabelNoise": "no remedy: its default is no noise",
@@ -60,7 +62,6 @@ NOT_IN_A_GROUP = {  # and why; the test of its own file has what is tested here
   "MarginLoss": "the test of its own file holds whole steps",
   "MultiToken": "has heads that maximum likelihood does not have",
   "ReversedChain": "needs chains of length 2",
-  "StudentTaught": "the strength is its second field",
 }
 OWN_ROWS = {  # whose loss is not asked for on the teacher's rows, and why; the test of its own file compares rows
   "Curriculum": "changes rows alone",
@@ -71,6 +72,7 @@ OWN_ROWS = {  # whose loss is not asked for on the teacher's rows, and why; the 
   "PolicyGradient": "rows are own walks",
   "SeededWalks": "changes rows alone",
   "SequenceUnlikelihood": "rows come with graphs to walk on",
+  "StudentTaught": "changes rows alone",
 }
 NO_OBJECTIVE = {"growing_chains", "hinted", "own_walks", "parts"}
 """Files that register none: one trains on one task after another, one lets students with hints walk, two are shared."""
