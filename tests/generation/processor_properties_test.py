@@ -79,7 +79,7 @@ class PropertiesTest(parameterized.TestCase):
   def test_the_page_lists_them_all(self):
     page = (Path(__file__).parents[2] / "docs" / "remedies.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| .* \| (\d) \| [^|]*\|$", page, re.M)
-    told, there = {name: float(neutral) for name, neutral in rows}, {p.name: p.neutral for p in ONE_OF_EACH}
+    told, there = {(name, float(neutral)) for name, neutral in rows}, {(p.name, p.neutral) for p in ONE_OF_EACH}
     self.assertEqual(told, there, "enter it in the table of docs/remedies.md: | `name` | rule | neutral | source |")
 
   @parameterized.named_parameters(each())
