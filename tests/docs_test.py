@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -27,6 +28,8 @@ from loopjax.star_graph.objective import OBJECTIVES
 from loopjax.sweep import store, tables, units
 from loopjax.training import step
 from loopjax.training.step import Training
+from tests.models.students import random_params
+from tests.remedies import cases
 
 DOCS = Path(__file__).parents[1] / "docs"
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.5)
@@ -95,6 +98,9 @@ class PageTest(parameterized.TestCase):
     frame = page.evaluate_with_and_without(fresh, TASK)
     self.assertEqual(frame["fading_penalty"].tolist(), [0.0, 0.5] * 2)
     self.assertEqual(frame["temperature"].tolist(), [0.0] * 4)
+    page.test_what_comes_off_is_the_faded_count()
+    with self.assertRaisesRegex(ValueError, r"^fading_penalty\.half_life=0 .* at least 1"):
+      page.FadingPenalty(half_life=0)
     with self.assertRaisesRegex(ValueError, "^fading_penalty=-1 .* at least 0"):
       page.FadingPenalty().check(-1)
 
@@ -109,6 +115,13 @@ class PageTest(parameterized.TestCase):
     np.testing.assert_allclose(first[2] - first[0], -0.5 * np.log(TASK.vocabulary_size), rtol=0.3)
     with self.assertRaisesRegex(ValueError, r"^objective\.entropy_weight=-1 .* at least 0$"):
       remedy.EntropyBonus(-1)
+
+  def test_a_remedy_in_short_is_the_same_objective(self):
+    remedy, batch = self.module_of("adding_a_remedy.md", "entropy_bonus"), cases.packed_batch(TASK, length=8)
+    given = random_params(MODEL, TASK), batch, jax.random.key(0), jnp.float32(0.5)
+    built = (build(TASK, MODEL, TRAINING) for build in (remedy.entropy_bonus, remedy.in_short))
+    full, short = (str(jax.make_jaxpr(objective.loss)(*given)) for objective in built)
+    self.assertEqual(full, short)
 
   def test_use_from_python(self):
     self.assertIn("Training(num_steps=1_000, ", (DOCS / "python.md").read_text())

@@ -163,7 +163,8 @@ def attend_row(dtype: Any, query: jax.Array, own: KeysValues, masks: Masks) -> j
     stop = start + block.shape[3]
     keys_values = KeysValues(*(part[:, :, :, : num_prompt + stop] for part in seen))
     blocks.append(attend(dtype, block, keys_values, masks.streams[:, :, : num_prompt + stop, start:stop]))
-  mixed = attend(dtype, of_prompt, prompt, masks.prompt[None, None]), jnp.concatenate(blocks, axis=3)
+  mixed = [attend(dtype, of_prompt, prompt, masks.prompt[None, None])] if num_prompt else []  # a prompt may be empty
+  mixed.append(jnp.concatenate(blocks, axis=3))
   return jnp.concatenate([x.reshape(*x.shape[:2], -1, x.shape[-1]) for x in mixed], axis=2)
 
 

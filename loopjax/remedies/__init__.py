@@ -1,47 +1,10 @@
-"""One training-time remedy a file. Who imports this package can load the students of all of them."""
+"""One training-time remedy a file. Who imports this package can load the students of all of them: no list names files.
 
-from loopjax.remedies import (
-  confidence_penalty,
-  contrastive,
-  curriculum,
-  distillation,
-  ditto,
-  first_token,
-  growing_chains,
-  hinted,
-  label_noise,
-  label_smoothing,
-  loop_erased,
-  loss_hints,
-  margin_loss,
-  multi_token,
-  policy_gradient,
-  reversed_chain,
-  scale_grad,
-  seed_conditioning,
-  sequence_unlikelihood,
-  unlikelihood,
-)
+Three files are no remedies: `parts` and `own_walks` are what remedies share, and `hinted` is how students with hints
+walk.
+"""
 
-__all__ = [
-  "confidence_penalty",
-  "contrastive",
-  "curriculum",
-  "distillation",
-  "ditto",
-  "first_token",
-  "growing_chains",
-  "hinted",
-  "label_noise",
-  "label_smoothing",
-  "loop_erased",
-  "loss_hints",
-  "margin_loss",
-  "multi_token",
-  "policy_gradient",
-  "reversed_chain",
-  "scale_grad",
-  "seed_conditioning",
-  "sequence_unlikelihood",
-  "unlikelihood",
-]
+from loopjax.runtime import modules
+
+MODULES = modules.import_all(__name__, __path__)
+"""The names of all files, `parts` and the like among them."""

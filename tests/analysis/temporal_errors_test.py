@@ -23,7 +23,7 @@ from loopjax.star_graph.graph import ROOT, Graph, StarGraph
 from loopjax.star_graph.rollouts import Asked, LegalMoves
 from loopjax.star_graph.student_functions import Problems
 from loopjax.star_graph.teacher import PADDING
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.star_graph import brute_force
 
 TOLERANCE = 4  # standard errors

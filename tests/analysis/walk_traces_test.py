@@ -28,7 +28,7 @@ from loopjax.star_graph.objective import MaximumLikelihood, task_state
 from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import Training, TrainState
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.star_graph import brute_force
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=1, max_steps=12, explore_prob=0.5)  # one label on no node

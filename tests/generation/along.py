@@ -1,4 +1,4 @@
-"""Processors along given tokens, outside of any generation; and one of each with a strength that is not neutral."""
+"""Processors along given tokens, outside of any generation; and one of each with strengths that are not neutral."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.remedy_catalogue import DECODING
 from loopjax.generation import generate
-from loopjax.generation.processors import PROCESSORS, Context, Processor, Prompt, Sizes, all_processors
+from loopjax.generation.processors import Context, Processor, Prompt, Sizes, all_processors
 from loopjax.generation.processors.early_stop import EarlyStop
 from loopjax.generation.processors.loop_temperature import LoopTemperature
 
 VOCABULARY, LENGTH, PROMPTS, COLUMNS = 5, 24, 2, 3
-all_processors()
 
 
 class Case(NamedTuple):
@@ -82,17 +82,37 @@ def processed(processor: Processor, strength: Any, given: Case, between: Any = l
   return np.concatenate([first, program(processor)(strength, state, given, steps[1])[1]])
 
 
-OTHER = {
-  "contrastive_decoding": 1.0, "contrastive_search": 0.6, "dry": 0.8, "dynamic_temperature": 0.5, "early_stop": 3.0,
-  "epsilon": 0.2, "eta": 0.3, "frequency_penalty": 0.5, "loop_temperature": 1.5, "lz_penalty": 0.5, "min_p": 0.5,
-  "no_repeat_ngram": 2.0, "presence_penalty": 0.5, "probability_penalty": 1.5, "repetition_aware": 0.1,
-  "repetition_penalty": 1.5, "temperature": 0.5, "top_k": 2.0, "top_n_sigma": 0.5, "top_p": 0.5, "typical": 0.5,
-  "xtc": 0.8,
-}  # fmt: skip
-"""A strength that is not neutral, of every processor."""
+def reads(processor: Processor) -> set[str]:
+  """Which of the text (`tokens`, `recent`) and the random `keys` its change of the logits depends on, step by step."""
+  given = jax.tree.map(jnp.asarray, case())
+  state, extras = processor.init(Prompt(given.prompt), given.sizes), {n: value[0] for n, value in given.extras.items()}
+  told = {"tokens": given.tokens[..., 0], "recent": given.tokens, "keys": given.keys}
 
-SHORT = {  # their defaults look further back than the texts here are long
+  def apply(told):
+    return processor.apply(jnp.ones(COLUMNS), state, given.logits[0], Context(step=jnp.int32(1), extras=extras, **told))
+
+  jaxpr = jax.make_jaxpr(apply)(told).jaxpr
+  used = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+  return {name for name, variable in zip(sorted(told), jaxpr.invars, strict=True) if id(variable) in used}
+
+
+class _Strengths(dict):
+  def __missing__(self, name: str):
+    raise LookupError(
+      f"{name}: no strengths to test it with. Enter the processor in DECODING in experiments/remedy_catalogue.py."
+    )
+
+
+STRENGTHS = _Strengths({remedy.processor.name: remedy.strengths for remedy in DECODING.values()})
+"""Of every processor the three strengths at which the comparison of remedies tries it; none is neutral."""
+STRENGTHS["temperature"] = (0.5, 0.375, 0.25)  # the comparison has it as its reference
+
+# Where the default of a field looks further back than the texts here are long, with which nothing would show.
+SHORT = {
   "early_stop": EarlyStop(longest=8),
   "loop_temperature": LoopTemperature(window=12, steps=2, half_life=2, coldest=0.3),
 }
-ONE_OF_EACH = tuple(SHORT.get(name) or PROCESSORS[name]() for name in sorted(OTHER))
+ONE_OF_EACH = tuple(SHORT.get(name) or kind() for name, kind in all_processors().items())
+
+MAY_BAN_ALL = ("early_stop", "no_repeat_ngram", "contrastive_search")
+"""Processors that may leave no token; their docstrings say so."""

@@ -21,28 +21,20 @@ from loopjax.generation.processors.no_repeat_ngram import NoRepeatNgram
 from loopjax.generation.processors.repetition_aware import RepetitionAware
 from loopjax.generation.processors.xtc import Xtc
 from loopjax.generation.settings import Generation, by_name
-from tests.generation.along import LENGTH, ONE_OF_EACH, OTHER, Case, case, processed
+from tests.generation.along import LENGTH, MAY_BAN_ALL, ONE_OF_EACH, STRENGTHS, Case, case, processed, reads
 
+HERE = "tests/generation/processor_properties_test.py"
 # Their docstrings say so: they divide an offset too, which changes no probability; or it changes what they do.
 DIVIDES, DEPENDS_ON_OFFSET = ("temperature", "dynamic_temperature"), ("repetition_penalty",)
-RANDOM = ("xtc", "repetition_aware", "loop_temperature")
-PENALTIES = ("dry", "frequency_penalty", "lz_penalty", "presence_penalty", "probability_penalty", "repetition_penalty")
+# They divide logits, or add another model's. All others take something off, or ban.
+RAISES_LOGITS = ("temperature", "dynamic_temperature", "contrastive_decoding")
 
-# Each field of a processor, changed; "same" stands for the one in `ONE_OF_EACH`.
-FIELDS = {
-  "contrastive_decoding": {"plausible": 0.5},
-  "dry": {"base": 1.2, "allowed": 4, "window": 6, "breakers": (1,), "prompt_counts": True},
-  "dynamic_temperature": {"exponent": 3.0},
-  "early_stop": {"longest": 2, "shortest": 4},
-  "frequency_penalty": {"window": 4},
-  "loop_temperature": {"window": 6, "min_length": 12, "steps": 1, "half_life": 1, "coldest": 1.4},
-  "lz_penalty": {"window": 4, "buffer": 1},
-  "no_repeat_ngram": {"prompt_counts": True},
-  "presence_penalty": {"window": 4},
-  "probability_penalty": {"prompt_counts": True, "window": 4},
-  "repetition_aware": {"window": 3, "top_p": 0.3},
-  "repetition_penalty": {"prompt_counts": True, "window": 4},
-  "xtc": {"threshold": 0.3},
+# Other values of fields, where that of `changed` is not allowed or shows nothing on the texts of `along`.
+CHANGED = {
+  "dry": {"base": 1.2},
+  "early_stop": {"longest": 2},
+  "loop_temperature": {"window": 6},
+  "lz_penalty": {"buffer": 1},
 }
 
 
@@ -50,8 +42,24 @@ def each() -> list[dict]:
   return [{"testcase_name": processor.name, "processor": processor} for processor in ONE_OF_EACH]
 
 
+def each_field() -> list[tuple]:
+  return [(f"{p.name}_{field.name}", p, field.name) for p in ONE_OF_EACH for field in dataclasses.fields(p)]
+
+
+def changed(processor, field: str):
+  """The processor with another value of a field: a switch turned, 4 for a whole number, half of another, token 1."""
+  value = getattr(processor, field)
+  rules = {bool: lambda: not value, int: lambda: 4, float: lambda: value / 2, tuple: lambda: (1,)}
+  enter = f"{processor.name}.{field}: enter another value than {value!r} in CHANGED in {HERE}, one that is allowed."
+  try:
+    given = CHANGED[processor.name][field] if field in CHANGED.get(processor.name, {}) else rules[type(value)]()
+    return dataclasses.replace(processor, **{field: given})
+  except (KeyError, ValueError) as error:
+    raise LookupError(enter) from error
+
+
 def other(processor) -> tuple[float, ...]:
-  return (OTHER[processor.name],) * 3
+  return (STRENGTHS[processor.name][0],) * 3
 
 
 def leaving_the_loop(given: Case) -> Case:
@@ -62,34 +70,50 @@ def leaving_the_loop(given: Case) -> Case:
 
 
 class PropertiesTest(parameterized.TestCase):
-  def test_all_that_are_registered_are_here(self):
-    self.assertEqual(sorted(OTHER), sorted(all_processors()))
-    fields = {p.name: sorted(field.name for field in dataclasses.fields(p)) for p in ONE_OF_EACH}
-    self.assertEqual(
-      {name: sorted(changed) for name, changed in FIELDS.items()}, {n: f for n, f in fields.items() if f}
-    )
+  def test_all_that_are_registered_are_here_and_lists_name_no_other(self):
+    self.assertEqual([processor.name for processor in ONE_OF_EACH], sorted(all_processors()))
+    self.assertLessEqual({*STRENGTHS}, {*all_processors()})
+    for name, fields in CHANGED.items():
+      self.assertLessEqual({*fields}, {field.name for field in dataclasses.fields(all_processors()[name])})
 
   def test_the_page_lists_them_all(self):
     page = (Path(__file__).parents[2] / "docs" / "remedies.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| .* \| (\d) \| [^|]*\|$", page, re.M)
-    self.assertEqual({name: float(neutral) for name, neutral in rows}, {p.name: p.neutral for p in ONE_OF_EACH})
+    told, there = {(name, float(neutral)) for name, neutral in rows}, {(p.name, p.neutral) for p in ONE_OF_EACH}
+    self.assertEqual(told, there, "enter it in the table of docs/remedies.md: | `name` | rule | neutral | source |")
 
   @parameterized.named_parameters(each())
   def test_the_neutral_strength_changes_nothing_and_another_does(self, processor):
     for banned in (0.0, 0.5):
       given = case(banned=banned)
       np.testing.assert_array_equal(processed(processor, (processor.neutral,) * 3, given), given.logits)
-      self.assertFalse(np.array_equal(processed(processor, other(processor), given), given.logits))
-    processor.check(processor.neutral)
-    processor.check(OTHER[processor.name])
+      self.assertFalse(
+        np.array_equal(processed(processor, other(processor), given), given.logits),
+        f"{processor} does nothing to a text of {LENGTH} tokens. If its fields look further back, enter it with "
+        "shorter ones in SHORT in tests/generation/along.py.",
+      )
+    for strength in (processor.neutral, *STRENGTHS[processor.name]):
+      processor.check(strength)
 
-  @parameterized.parameters(*((name, field, value) for name in FIELDS for field, value in FIELDS[name].items()))
-  def test_every_field_shows(self, name, field, value):
-    (processor,) = (p for p in ONE_OF_EACH if p.name == name)
-    changed = dataclasses.replace(processor, **{field: value})
-    given = leaving_the_loop(case())
-    found = [processed(p, other(processor), given) for p in (processor, changed)]
-    self.assertFalse(np.array_equal(*found), "a parameter that does nothing")
+  @parameterized.named_parameters(each_field())
+  def test_every_field_shows(self, processor, field):
+    given, another = leaving_the_loop(case()), changed(processor, field)
+    found = [processed(p, other(processor), given) for p in (processor, another)]
+    self.assertFalse(
+      np.array_equal(*found),
+      f"{another} does what {processor} does: the field does nothing. If another value shows, enter it in CHANGED in "
+      f"{HERE}.",
+    )
+
+  @parameterized.named_parameters(each_field())
+  def test_every_field_is_checked(self, processor, field):
+    text = "allowed"
+    try:
+      dataclasses.replace(processor, **{field: None})
+    except (TypeError, ValueError) as error:
+      text = str(error)
+    message = "its `__post_init__` must begin with `check_fields(self, self.name)`"
+    self.assertRegex(text, rf"^{processor.name}\.{field}=None is not allowed: must be ", message)
 
   @parameterized.named_parameters(each())
   def test_a_number_added_to_all_logits_comes_out_again(self, processor):
@@ -100,14 +124,13 @@ class PropertiesTest(parameterized.TestCase):
     if processor.name in DIVIDES + DEPENDS_ON_OFFSET:
       plain, shifted = jax.nn.log_softmax(plain), jax.nn.log_softmax(shifted) + 4.0
     same = np.allclose(shifted, plain + 4.0, atol=1e-4, rtol=1e-5)
-    self.assertEqual(same, processor.name not in DEPENDS_ON_OFFSET)
+    expected = processor.name not in DEPENDS_ON_OFFSET
+    self.assertEqual(same, expected, f"where it is meant so, enter it in DIVIDES or DEPENDS_ON_OFFSET in {HERE}")
 
   @parameterized.named_parameters(each())
   def test_a_row_alone_in_a_longer_buffer_is_the_row_in_the_batch(self, processor):
     """What lies in a buffer past the tokens read so far is never looked at."""
-    given, strengths = case(), np.linspace(1.0, 0.5, 3) * OTHER[processor.name]
-    if processor.name in ("no_repeat_ngram", "early_stop", "top_k"):
-      strengths = np.array([2.0, 3.0, 4.0])
+    given, strengths = case(), np.array(STRENGTHS[processor.name])
     longer = given._replace(tokens=np.concatenate([given.tokens, np.full((2, 3, 9), 3)], axis=-1))
     together = processed(processor, strengths, given)
     for r in range(3):
@@ -131,7 +154,7 @@ class PropertiesTest(parameterized.TestCase):
 
   @parameterized.named_parameters(each())
   def test_padding_is_no_token(self, processor):
-    if "prompt_counts" in FIELDS.get(processor.name, {}):
+    if hasattr(processor, "prompt_counts"):
       processor = dataclasses.replace(processor, prompt_counts=True)
     given = case()
     padded = np.full((2, 9), -1)
@@ -147,28 +170,29 @@ class PropertiesTest(parameterized.TestCase):
     given.logits[9:12] *= 1e4
     given.logits[12:15] = 0.0
     given.tokens[:, 1, 18:] = -1  # this row has ended
-    for strength in (processor.neutral, OTHER[processor.name]):
+    for strength in (processor.neutral, *STRENGTHS[processor.name]):
       found = processed(processor, (strength,) * 3, given)
       self.assertFalse(np.any(np.isnan(found)))
       self.assertTrue(np.all(np.isneginf(found[np.isneginf(given.logits)])), "a banned token is back")
-      if processor.name not in ("early_stop", "no_repeat_ngram", "contrastive_search"):
-        self.assertTrue(np.all(np.isfinite(found).any(axis=-1)[np.isfinite(given.logits).any(axis=-1)]))
+      if processor.name not in MAY_BAN_ALL:
+        kept = np.isfinite(found).any(axis=-1)[np.isfinite(given.logits).any(axis=-1)]
+        self.assertTrue(np.all(kept), "bans all; if meant, enter it in MAY_BAN_ALL in tests/generation/along.py")
 
-  @parameterized.parameters(*PENALTIES)
-  def test_a_penalty_never_makes_a_token_likelier(self, name):
-    (processor,) = (p for p in ONE_OF_EACH if p.name == name)
+  @parameterized.named_parameters(each())
+  def test_no_logit_becomes_larger(self, processor):
+    """As it must be for a penalty, and for what drops tokens."""
     given = case()
-    found = processed(processor, other(processor), given)
-    self.assertTrue(np.all(found <= given.logits))
+    lowers = bool(np.all(processed(processor, other(processor), given) <= given.logits))
+    message = f"where it is meant so, enter it in RAISES_LOGITS in {HERE}"
+    self.assertEqual(lowers, processor.name not in RAISES_LOGITS, message)
 
-  @parameterized.parameters(*RANDOM)
-  def test_random_processors_differ_by_key_and_not_by_call(self, name):
-    (processor,) = (p for p in ONE_OF_EACH if p.name == name)
+  @parameterized.named_parameters(each())
+  def test_what_reads_keys_differs_by_key_and_nothing_differs_by_call(self, processor):
     given = case()
     again = given._replace(keys=jax.random.split(jax.random.key(9), 3))
     first, second, fresh = (processed(processor, other(processor), x) for x in (given, given, again))
     np.testing.assert_array_equal(first, second)
-    self.assertFalse(np.array_equal(first, fresh))
+    self.assertEqual(np.array_equal(first, fresh), "keys" not in reads(processor), "it reads keys, and uses none")
 
 
 class RefusedTest(parameterized.TestCase):

@@ -86,7 +86,7 @@ class AttendTest(parameterized.TestCase):
     expected = with_gradients(lambda *inputs: plain(*inputs, mask)[0], query, own, cotangent=cotangent)
     self.assert_close(found, expected, within)
 
-  @parameterized.product(num_prompt=(1, 6), queries_per_block=(2, 64))  # blocks of 2, 2 and 1 queries, or one of all
+  @parameterized.product(num_prompt=(0, 1, 6), queries_per_block=(2, 64))  # blocks of 2, 2 and 1 queries, or one of all
   def test_a_row_is_one_square_in_which_streams_see_the_prompt_and_themselves(self, num_prompt, queries_per_block):
     self.enterContext(mock.patch.object(attention, "QUERIES_PER_BLOCK", queries_per_block))
     query, own, of_prompt, of_streams, cotangent = row(num_prompt)

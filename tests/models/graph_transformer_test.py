@@ -26,7 +26,7 @@ from loopjax.star_graph.objective import MaximumLikelihood, task_state, teacher_
 from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_batch, random_params, sample_packed, shapes_of, walks_alone
+from tests.models.students import random_batch, random_params, sample_packed, shapes_of, walks_alone
 from tests.remedies import cases
 from tests.remedies.groups_test import assert_comes_back
 

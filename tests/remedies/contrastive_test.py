@@ -14,7 +14,7 @@ from loopjax.models.transformer import Transformer
 from loopjax.remedies import contrastive
 from loopjax.remedies.contrastive import Contrastive
 from loopjax.star_graph.graph import StarGraph
-from tests.models.transformer_test import random_batch, random_params
+from tests.models.students import random_batch, random_params
 from tests.remedies import cases
 
 

@@ -16,7 +16,7 @@ from loopjax.star_graph import objective, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 from tests.remedies import cases
 
 TASK = StarGraph(num_chains=2, chain_length=1, max_steps=8, explore_prob=0.8, reset_prob=0.4)

@@ -15,7 +15,7 @@ from loopjax.star_graph import encoding, objective
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.remedies import cases
 from tests.remedies.groups_test import MODEL
 from tests.star_graph import brute_force

@@ -18,7 +18,7 @@ from loopjax.runtime import devices, seeds
 from loopjax.star_graph import sharing, students
 from loopjax.star_graph.graph import StarGraph
 from loopjax.training.step import Training
-from tests.models.transformer_test import shapes_of
+from tests.models.students import shapes_of
 
 TASK = StarGraph(2, 3, max_steps=10, explore_prob=0.5, spare_labels=1)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4, positions="none")

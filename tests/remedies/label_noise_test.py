@@ -16,7 +16,7 @@ from loopjax.star_graph import encoding
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, task_state
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 
 TASK = StarGraph(num_chains=2, chain_length=2, max_steps=40, spare_labels=1)
 MODEL = Transformer(num_layers=1, num_heads=1, width=4)

@@ -18,7 +18,7 @@ from loopjax.remedies.reversed_chain import ReversedChain
 from loopjax.star_graph import encoding
 from loopjax.star_graph.objective import task_state
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.remedies import cases, groups_test
 from tests.remedies.reversed_chain_test import KEY, MODEL, TASK, plain_row
 from tests.star_graph import brute_force

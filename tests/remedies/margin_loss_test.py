@@ -19,7 +19,7 @@ from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig, task_state
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Training, TrainState, make_optimizer, train_step
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 from tests.star_graph import brute_force
 
 # A goal that is a child too (chain_length = 1) is told before the walk, and not entered by that.

@@ -17,7 +17,7 @@ from loopjax.remedies.multi_token import HEADS, MultiToken
 from loopjax.star_graph import objective
 from loopjax.star_graph.objective import fresh_student, task_state
 from loopjax.training.step import make_optimizer
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 from tests.remedies import cases, groups_test
 from tests.remedies.groups_test import MODEL, TASK, TRAINING
 

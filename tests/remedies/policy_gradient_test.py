@@ -18,7 +18,7 @@ from loopjax.star_graph.graph import START, StarGraph
 from loopjax.star_graph.objective import task_state
 from loopjax.star_graph.teacher import teacher_probabilities
 from loopjax.training import step
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 from tests.remedies import cases
 from tests.remedies.groups_test import MODEL, TASK, TRAINING
 

@@ -24,7 +24,7 @@ from loopjax.star_graph.objective import MaximumLikelihood, task_state
 from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.remedies import cases, groups_test
 from tests.star_graph import brute_force
 

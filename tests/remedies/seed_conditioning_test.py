@@ -18,7 +18,7 @@ from loopjax.remedies.seed_conditioning import EverySeed, SeedConditioned, Seede
 from loopjax.star_graph import encoding, rollouts, student_functions, teacher
 from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.training.step import Training
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.remedies import cases
 
 SMALLEST_P = 1e-3  # keys are fixed: a test passes always or never

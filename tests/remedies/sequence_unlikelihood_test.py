@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from loopjax.remedies import own_walks, sequence_unlikelihood
 from loopjax.remedies.sequence_unlikelihood import SequenceUnlikelihood
 from loopjax.star_graph.objective import task_state
-from tests.models.transformer_test import random_params, sample_packed
+from tests.models.students import random_params, sample_packed
 from tests.remedies import cases
 from tests.remedies.groups_test import MODEL, TASK, TRAINING
 

@@ -24,7 +24,7 @@ from loopjax.star_graph.objective import task_state, teacher_forcing
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Objective, Training, TrainState, make_optimizer, run_chunk
 from tests.compiling import ROUND_ALIKE
-from tests.models.transformer_test import equations, random_params, sample_packed
+from tests.models.students import equations, random_params, sample_packed
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=6, explore_prob=0.5)
 MODEL = Transformer(num_layers=3, num_heads=2, width=16)

@@ -39,7 +39,7 @@ from loopjax.star_graph.student_functions import Problems, Student
 from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import Training, TrainState
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.star_graph import brute_force
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=1, max_steps=12)  # one label is on no node

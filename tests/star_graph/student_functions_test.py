@@ -18,7 +18,7 @@ from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
 from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.teacher import PADDING
-from tests.models.transformer_test import random_params
+from tests.models.students import random_params
 from tests.star_graph import brute_force
 
 SHOWN = StarGraph(num_chains=2, chain_length=2, spare_labels=1, max_steps=10, explore_prob=0.8)

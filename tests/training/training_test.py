@@ -29,7 +29,7 @@ from loopjax.star_graph.objective import (
 from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Objective, Training, TrainState, cross_entropy, make_optimizer, run_chunk, train_step
-from tests.models.transformer_test import random_params, sample_packed, walks_alone
+from tests.models.students import random_params, sample_packed, walks_alone
 from tests.star_graph import brute_force
 
 TASK = StarGraph(num_chains=2, chain_length=1, spare_labels=2, max_steps=8, explore_prob=0.5)

@@ -16,14 +16,13 @@ Shapes: G prompts, R columns, V vocabulary, W tokens of a continuation with its 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from loopjax.runtime import modules
 from loopjax.runtime.config import require
 
 PROCESSORS: dict[str, type] = {}
@@ -122,8 +121,7 @@ def register(kind: type) -> type:
 
 def all_processors() -> dict[str, type]:
   """`PROCESSORS` after all files of this folder have been read."""
-  for module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{module.name}")
+  modules.import_all(__name__, __path__)
   return dict(sorted(PROCESSORS.items()))
 
 
