@@ -14,8 +14,9 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 import hypothesis
 import jax
 
-if jax.__version_info__ < (0, 11):  # later versions do not have the option, and a process ends that is given it
-  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # read when the backend starts
+if jax.__version_info__ < (0, 11):  # later versions do not have all options, and a process ends that is given another
+  # Read when the backend starts. A program is compiled in one piece: all cores are busy with tests anyway.
+  os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 gc.set_threshold(50_000, 10, 10)  # tracing makes so many objects that to look for garbage took another twentieth
 jax.config.update("jax_num_cpu_devices", 4)
