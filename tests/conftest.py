@@ -18,7 +18,7 @@ if jax.__version_info__ < (0, 11):  # later versions do not have all options, an
   # Read when the backend starts. A program is compiled in one piece: all cores are busy with tests anyway.
   os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
-gc.set_threshold(50_000, 10, 10)  # tracing makes so many objects that to look for garbage took another twentieth
+gc.set_threshold(200_000, 10, 10)  # tracing makes so many objects that to look for garbage took another twentieth
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -33,6 +33,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
   """Files in the order of `LONGEST`, then the others as they were; `--no-loadscope-reorder` keeps this order."""
   items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST)))
+
+
+def pytest_collection_finish():
+  """What has been imported stays for good: the search for garbage leaves it out from here on."""
+  gc.collect()
+  gc.freeze()
 
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, database=None, max_examples=25)

@@ -30,7 +30,7 @@ def save(figure: Figure, path_without_suffix: str | os.PathLike[str]) -> None:
   """
   base = Path(path_without_suffix)
   figure.draw_without_rendering()
-  figure.set_layout_engine("none")
+  figure.set_layout_engine(None)  # with "none" each file would be drawn twice
   symbols = pieces.symbols(pieces.find(figure))
   with matplotlib.rc_context(_STYLE):
     write = functools.partial(figure.savefig, format="png", dpi=DPI, metadata={})

@@ -83,8 +83,10 @@ def save(
   folder = Path(folder).absolute()
   if config is not None and jax.process_index() == 0:  # first, so that no checkpoint is without
     files.write_json(config, folder / _CONFIG)
+    for leftover in folder.glob(f"{_CONFIG}.tmp-*"):
+      leftover.unlink(missing_ok=True)
   policy = ocp.training.preservation_policies.LatestN(keep)
-  # A killed run's temporary folders are cleared away here, where this run is about to write, and nowhere else.
+  # A killed run's temporary files and folders are cleared away here, where this run is about to write, nowhere else.
   with _checkpointer(folder, preservation_policy=policy, cleanup_tmp_directories=True) as checkpointer:
     latest = checkpointer.latest
     if latest is not None and step <= latest.step:

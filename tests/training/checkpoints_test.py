@@ -166,6 +166,13 @@ class CheckpointsTest(parameterized.TestCase):
     checkpoints.save("here", 1, {"a": np.zeros(2, np.float32)})
     self.assertEqual(checkpoints.load(Path("here"), {"a": np.zeros(2, np.float32)})[1], 1)
 
+  def test_half_a_config_that_a_kill_left_is_cleared_away_by_the_next_save(self):
+    leftover = self.folder / "config.json.tmp-123"
+    self.folder.mkdir(parents=True)
+    leftover.write_text("{")
+    checkpoints.save(self.folder, 1, {"x": jnp.zeros(2)}, config={"step": 1})
+    self.assertFalse(leftover.exists())
+
   def test_config(self):
     config = {"task": {"num_chains": 5, "reset_prob": 0.3}, "commit": None}
     with self.assertRaises(FileNotFoundError):
