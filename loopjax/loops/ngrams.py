@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.loops.grams import Grams, Groups
-from loopjax.loops.hashes import BASE, hashes, upper_bits
+from loopjax.loops.hashes import BASE, hashes
 from loopjax.loops.ids import Ids, as_ids, dense, place_type, places_where
 from loopjax.loops.winnowing import frequent, may_recur
 from loopjax.runtime.config import require
@@ -176,8 +176,8 @@ def _fits(largest: int, ids: Ids) -> bool:
 
 
 def _often(grams: _Numbered, k: int) -> _Numbered:
-  """Those that may occur k times, judged by their scattered numbers: a fraction of the time of a sort."""
-  often = frequent(upper_bits(grams.numbers * np.uint64(BASE)), k)
+  """Those that may occur k times, found in a fraction of the time of a sort."""
+  often = frequent(grams.numbers, k)
   return grams._replace(numbers=grams.numbers[often], positions=grams.positions[often])
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from loopjax.loops.hashes import blocks, upper_bits
+from loopjax.loops.hashes import BASE, blocks, upper_bits
 from loopjax.loops.ids import Ids, place_type, places_where
 
 _SHORTEST = 8  # units of an m-gram: shorter ones recur by chance
@@ -24,6 +24,7 @@ _FEWEST = 3  # m-grams of an n-gram, to be worth their time
 _TABLE_BITS = 20  # a table of more than a million places leaves the processor's caches
 _MANY = 8  # copies, from which on values are counted rather than sorted
 _PLACES, _MOST_BITS = 2, 22  # they are counted in `_PLACES` / k places a value or more
+_PART = 2**20  # numbers counted at once
 
 
 def may_recur(ids: Ids, n: int, k: int) -> np.ndarray | None:
@@ -38,14 +39,14 @@ def may_recur(ids: Ids, n: int, k: int) -> np.ndarray | None:
   window = n - m + 1
   if window < _FEWEST:
     return None
-  positions, upper = _chosen(ids, m, window)
+  positions, hashes = _chosen(ids, m, window)
   recurring = np.zeros(ids.size - m + 1, bool)
-  recurring[positions[(frequent if k >= _MANY else _copied)(upper, k)]] = True
+  recurring[positions[(frequent if k >= _MANY else _copied)(hashes, k)]] = True
   return places_where(_over_windows(np.maximum, recurring, window))
 
 
 def _chosen(ids: Ids, m: int, window: int) -> tuple[np.ndarray, np.ndarray]:
-  """The positions [M] of m-grams with the least hash of `window` neighbours, ascending; the upper bits of their hashes.
+  """The positions [M] of m-grams with the least hash of `window` neighbours, ascending; their hashes.
 
   Of equal hashes all are chosen.
   """
@@ -56,7 +57,7 @@ def _chosen(ids: Ids, m: int, window: int) -> tuple[np.ndarray, np.ndarray]:
     least[window - 1 : upper.size] = _over_windows(np.minimum, upper, window)
     inside = slice(block.start - block.first, block.end - block.first)
     places = np.flatnonzero((_over_windows(np.maximum, least, window) == upper)[inside])
-    hashes.append(upper[inside][places])
+    hashes.append(block.hashes[inside][places])
     positions.append((places + block.start).astype(place_type(ids.size)))
   return np.concatenate(positions), np.concatenate(hashes)
 
@@ -70,19 +71,31 @@ def _over_windows(extreme: Callable[..., np.ndarray], values: np.ndarray, window
   return extreme(values[:-rest], values[rest:]) if rest else values
 
 
-def frequent(values: np.ndarray, k: int) -> np.ndarray:
-  """[M], bool: whether each of `values` [M], unsigned, comes k times or more; true for some others too.
+def frequent(numbers: np.ndarray, k: int) -> np.ndarray:
+  """[M], bool: whether each of `numbers` [M], uint64, comes k times or more; true for some others too.
 
-  The values are counted by their lower bits, since the upper ones of the least hashes are much alike. k copies stand
-  out from what else falls into a place of the table.
+  They are counted in a table. k copies stand out from what else falls into one of its places. This goes part by part,
+  since fresh memory for all places at once would take longer than the counting.
   """
-  bits = min(_MOST_BITS, int(_PLACES * values.size / k).bit_length())
-  places = (values & values.dtype.type(2**bits - 1)).astype(np.int64, copy=False)
-  return (np.bincount(places, minlength=2**bits) >= k)[places]
+  bits = min(_MOST_BITS, max(1, int(_PLACES * numbers.size / k).bit_length()))
+  parts = range(0, numbers.size, _PART)
+  counts = np.zeros(2**bits, np.int64)
+  for i in parts:
+    counts += np.bincount(_places(numbers[i : i + _PART], bits), minlength=counts.size)
+  result, often = np.empty(numbers.size, bool), counts >= k
+  for i in parts:
+    result[i : i + _PART] = often[_places(numbers[i : i + _PART], bits)]
+  return result
 
 
-def _copied(values: np.ndarray, k: int) -> np.ndarray:
-  """The same for few copies, which do not stand out: the values are sorted, and a table tells which have copies."""
+def _places(numbers: np.ndarray, bits: int) -> np.ndarray:
+  """[M], places in a table of 2^bits: multiplied, numbers that are alike lie far apart (D. E. Knuth, TAOCP 6.4)."""
+  return (numbers * np.uint64(BASE) >> np.uint64(64 - bits)).view(np.int64)
+
+
+def _copied(hashes: np.ndarray, k: int) -> np.ndarray:
+  """The same for few copies, which do not stand out: hashes are sorted by half, and a table tells which have copies."""
+  values = upper_bits(hashes)
   in_order = np.sort(values)
   often = in_order[k - 1 :][in_order[k - 1 :] == in_order[: max(0, in_order.size - k + 1)]]
   mask = np.uint32(2**_TABLE_BITS - 1)
