@@ -27,9 +27,9 @@ class Block(NamedTuple):
 
   Attributes:
     first: the position of the first of `hashes`.
-    start: of the block; there are up to `around` n-grams before it.
-    end: of the block; there are up to `around` n-grams from it on.
-    hashes: [end - first or more], uint64.
+    start: of the block itself, `first` or later; hashes before it are those of neighbours.
+    end: of the block itself; hashes from it on are those of neighbours.
+    hashes: [H], uint64, of the n-grams at `first` and the H - 1 positions after it.
   """
 
   first: int
@@ -56,7 +56,10 @@ def hashes(ids: Ids, n: int, positions: np.ndarray | None = None) -> np.ndarray:
   upper bits do not tell small ids apart that are not multiplied.
   """
   if positions is None:
-    return np.concatenate([block.hashes for block in blocks(ids, n)])
+    result = np.empty(ids.size - n + 1, np.uint64)
+    for block in blocks(ids, n):
+      result[block.start : block.end] = block.hashes
+    return result
   starts, edges = _filled(ids.size - n + 1, _block_size(n), positions)
   result = np.empty(positions.size, np.uint64)
   for block, part in zip(blocks(ids, n, starts=starts), edges, strict=True):
@@ -71,16 +74,19 @@ def blocks(ids: Ids, n: int, *, around: int = 0, starts: Iterable[int] | None = 
     ids: [N].
     n: units of an n-gram, 1 to N.
     around: how many neighbours each block has on both sides, where there are as many.
+    starts: some of the multiples of the size of a block, `_block_size(n)`.
   """
   num, size = ids.size - n + 1, _block_size(n)
   length = min(ids.size, size + 2 * around + n)  # units of a block, at most
-  upwards, downwards = powers(BASE, length), powers(INVERSE, length)
+  upwards, downwards = powers(BASE, length), powers(INVERSE, length - n + 1)
   sums = np.zeros(length + 1, np.uint64)
   for start in range(0, num, size) if starts is None else starts:
     first, end = max(0, start - around), min(num, start + size)
-    part = ids[first : min(num, end + around) + n - 1].astype(np.uint64, copy=False)
-    np.multiply(part, upwards[: part.size], out=sums[1 : part.size + 1])
-    np.cumsum(sums[1 : part.size + 1], out=sums[1 : part.size + 1])
+    part = ids[first : min(num, end + around) + n - 1]
+    terms = sums[1 : part.size + 1]
+    terms[:] = part
+    terms *= upwards[: part.size]
+    np.cumsum(terms, out=terms)
     found = sums[n : part.size + 1] - sums[: part.size + 1 - n]
     found[1:] *= downwards[: found.size - 1]
     yield Block(first, start, end, found)

@@ -36,9 +36,12 @@ def places_where(mask: np.ndarray) -> np.ndarray:
 
 
 def dense(ids: Ids) -> np.ndarray | None:
-  """[N], uint64: ids as ranks among the ids that occur; None where they lie too far apart to be counted one by one."""
+  """[N], uint64: ids as ranks among the ids that occur; None where they are spread over more than N / 4 integers.
+
+  A table of these integers is then small beside the ids. Of up to 1,024 integers it is small in any case.
+  """
   lowest, highest = int(ids.min()), int(ids.max())
-  if highest - lowest > 4 * ids.size:
+  if highest - lowest >= max(1_024, ids.size // 4):
     return None
   above = (ids.astype(np.uint64) - np.uint64(lowest % 2**64)).view(np.int64)  # modulo 2^64, so of any integer type
   ranks = np.cumsum(np.bincount(above) > 0).astype(np.uint64) - np.uint64(1)

@@ -3,7 +3,8 @@
 c(n), the highest count of any n-gram, never rises with n. So one pass over ascending n gives the whole staircase. An
 n-gram that occurs less than k times is in no longer one that occurs k times, and its position is left out from there
 on. What is left has classes: two n-grams have one class if and only if they are equal. An n-gram of up to twice the
-length is then told by the classes at its start and at its end, and no units have to be compared.
+length is then told by the classes at its start and at its end. Its units need not be compared, but in texts so long
+that two classes and a position do not fit into 64 bits.
 
 Example: in `a b c a b c a b c` the 3-gram `a b c` occurs 3 times, and c(3) = 3. With k = 3 it has fired at length 9,
 its onset is 0, and it covers the whole sequence. No 4-gram occurs more than twice: c(4) = 2.
@@ -16,6 +17,7 @@ A. L. Rosenberg, STOC 1972, 125-136.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -66,9 +68,10 @@ def staircase(ids: np.ndarray | Sequence[int], lengths: Sequence[int], k: int = 
     A `Recurrence` for each of `lengths`, in their order.
 
   Raises:
+    TypeError: a setting is no whole number.
     ValueError: `ids` is no sequence of integers, or a setting is out of its range.
   """
-  ids = as_ids(ids)
+  ids, lengths, k = as_ids(ids), [operator.index(n) for n in lengths], operator.index(k)
   for n in lengths:
     require(n >= 1, "lengths", n, "at least 1")
   require(k >= 2, "k", k, "at least 2")
@@ -99,8 +102,8 @@ class _Classes(NamedTuple):
   """n-grams of one length `n` that occur k times or more, `num` different ones; n is 0 before the first.
 
   Attributes:
-    of: [N], int32, the class of the n-gram at a position; -1 where it occurs less often. Two are equal if and only if
-      they have one class.
+    of: [N], int32, the class of the n-gram at a position; -1 where it occurs less often. Two n-grams are equal if and
+      only if they have one class.
   """
 
   of: np.ndarray
@@ -135,7 +138,7 @@ class _Numbered(NamedTuple):
 
   Attributes:
     numbers: [M], uint64.
-    bits: of the largest number; 64 where different n-grams may have one number, a hash.
+    bits: that hold every number; 64 where different n-grams may have one number, a hash.
     positions: [M], ascending, where they start.
   """
 
@@ -162,7 +165,7 @@ def _first(ids: Ids, n: int, k: int) -> _Numbered:
 
 
 def _joined(ids: Ids, n: int, known: _Classes) -> _Numbered:
-  """n-grams both of whose ends have a class: pairs of classes. Those of the classes are of half the length or more."""
+  """n-grams both of whose ends have a class: pairs of classes. `known.n` is at least n / 2."""
   num = ids.size - n + 1
   first, last = known.of[:num], known.of[n - known.n : n - known.n + num]
   positions = places_where((first >= 0) & (last >= 0))

@@ -1,9 +1,10 @@
 """Where n-grams may start that recur: a few positions are looked at in place of all.
 
 An n-gram holds w = n - m + 1 m-grams. The least hash among them is at the same place in every copy of the n-gram. So an
-n-gram that occurs k times has an m-gram that occurs k times and has the least hash of w neighbours. Only a share of
-2 / (w + 1) of all positions has such an m-gram, and they alone are counted or sorted. Where a text does not loop, no
-m-gram is left after that, and the n-grams themselves need not be sorted.
+n-gram that occurs k times has an m-gram that occurs k times and has the least hash of w neighbours. Such m-grams alone
+are counted or sorted. In a text without runs they stand at a share of about 2 / (w + 1) of all positions. Where a text
+does not loop, hardly any m-gram is left after that, and hardly any n-gram has to be sorted. Hashes are compared by
+their upper half, and of equal ones all are taken.
 
 Shapes: N units, M positions.
 
@@ -21,9 +22,10 @@ from loopjax.loops.ids import Ids, place_type, places_where
 
 _SHORTEST = 8  # units of an m-gram: shorter ones recur by chance
 _FEWEST = 3  # m-grams of an n-gram, to be worth their time
-_TABLE_BITS = 20  # a table of more than a million places leaves the processor's caches
-_MANY = 8  # copies, from which on values are counted rather than sorted
-_PLACES, _MOST_BITS = 2, 22  # they are counted in `_PLACES` / k places a value or more
+_LONGEST = 2**15  # m-grams of an n-gram: with more, a block's neighbours would be most of it
+_TABLE_BITS = 20  # of the table of what has copies
+_MANY = 8  # copies, from which on numbers are counted rather than sorted
+_PLACES_BY_K, _MOST_BITS = 2, 22  # a table to count in has `_PLACES_BY_K` / k places a number, up to 2^22
 _PART = 2**20  # numbers counted at once
 
 
@@ -32,12 +34,12 @@ def may_recur(ids: Ids, n: int, k: int) -> np.ndarray | None:
 
   Args:
     ids: [N].
-    n: units of an n-gram, 1 to N.
+    n: units of an n-gram, 1 to N; None is given for very short and very long ones.
     k: at least 2.
   """
   m = max(n // 2, _SHORTEST)
   window = n - m + 1
-  if window < _FEWEST:
+  if not _FEWEST <= window <= _LONGEST:
     return None
   positions, hashes = _chosen(ids, m, window)
   recurring = np.zeros(ids.size - m + 1, bool)
@@ -77,7 +79,7 @@ def frequent(numbers: np.ndarray, k: int) -> np.ndarray:
   They are counted in a table. k copies stand out from what else falls into one of its places. This goes part by part,
   since fresh memory for all places at once would take longer than the counting.
   """
-  bits = min(_MOST_BITS, max(1, int(_PLACES * numbers.size / k).bit_length()))
+  bits = min(_MOST_BITS, max(1, int(_PLACES_BY_K * numbers.size / k).bit_length()))
   parts = range(0, numbers.size, _PART)
   counts = np.zeros(2**bits, np.int64)
   for i in parts:
@@ -94,7 +96,7 @@ def _places(numbers: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _copied(hashes: np.ndarray, k: int) -> np.ndarray:
-  """The same for few copies, which do not stand out: hashes are sorted by half, and a table tells which have copies."""
+  """As `frequent`, for fewer copies than `_MANY`, which do not stand out: half of each hash is sorted."""
   values = upper_bits(hashes)
   in_order = np.sort(values)
   often = in_order[k - 1 :][in_order[k - 1 :] == in_order[: max(0, in_order.size - k + 1)]]

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import hypothesis
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -32,6 +34,20 @@ class NgramsTest(parameterized.TestCase):
     lengths = (5, 10, 20, 30, 50, 100, 200, 400)
     self.assertEqual(ngrams.staircase(ids, lengths), tuple(ngrams.recurrence(ids, n) for n in lengths))
     self.assertEqual(ngrams.recurrence(ids, 30), brute_force.recurrence(ids.tolist(), 30, 20))
+
+  def test_lengths_of_numpy(self):
+    ids = np.arange(100) % 7
+    self.assertEqual(ngrams.staircase(ids, np.array([3, 9, 30]), np.int8(2)), ngrams.staircase(ids, (3, 9, 30), 2))
+
+  @parameterized.parameters(
+    (dict(lengths=(5,)), 4_000_000), (dict(lengths=(5, 10, 20, 30, 50)), 50), (dict(lengths=(500_000,)), 50_000)
+  )
+  def test_memory_is_at_most_40_bytes_a_unit(self, settings, num_ids):
+    ids = np.random.default_rng(0).integers(0, num_ids, 1_000_000, dtype=np.int32)
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    ngrams.staircase(ids, **settings)
+    self.assertLessEqual(tracemalloc.get_traced_memory()[1], 40 * ids.size)
 
   def test_a_known_collision_of_the_hash_is_no_hit(self):
     # A polynomial modulo 2^64 maps a Thue-Morse word of 2^11 letters and its complement to one value, for any base.

@@ -17,6 +17,11 @@ def small_blocks(draw: np.random.Generator) -> mock.Mock:
   return mock.patch.object(hashes, "_BLOCK", int(draw.integers(1, 60)))
 
 
+def small_tables(draw: np.random.Generator) -> mock.Mock:
+  sizes = {"_PART": int(draw.integers(1, 60)), "_TABLE_BITS": int(draw.integers(1, 9)), "_MOST_BITS": 5}
+  return mock.patch.multiple(winnowing, **sizes)
+
+
 class HashesTest(absltest.TestCase):
   @hypothesis.given(seed=brute_force.seeds)
   def test_of_all_and_of_some_n_grams(self, seed):
@@ -43,7 +48,7 @@ class MayRecurTest(absltest.TestCase):
     n, k = int(draw.integers(10, min(units.size, 40) + 1)), int(draw.integers(2, 12))
     grams = [tuple(units[i : i + n]) for i in range(units.size - n + 1)]
     counts = collections.Counter(grams)
-    with small_blocks(draw), brute_force.hash_of(draw):
+    with small_blocks(draw), small_tables(draw), brute_force.hash_of(draw):
       found = winnowing.may_recur(units, n, k)
     self.assertTrue((np.diff(found) > 0).all())
     self.assertContainsSubset([i for i, gram in enumerate(grams) if counts[gram] >= k], found.tolist())
@@ -70,6 +75,7 @@ class NumbersTest(absltest.TestCase):
       np.testing.assert_array_equal(ids.dense(units), [2, 0, 1, 2, 0])
     np.testing.assert_array_equal(ids.dense(np.array([-128, 127] * 40, np.int8)), [0, 1] * 40)
     self.assertIsNone(ids.dense(np.array([0, 2**40])))
+    self.assertIsNone(ids.dense(np.array([0, 1_024])))
     self.assertIsNone(ids.dense(np.array([0, 2**63], np.uint64)))
 
   @hypothesis.given(seed=brute_force.seeds)
