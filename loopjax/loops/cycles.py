@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.loops.grams import Grams
-from loopjax.loops.hashes import hashes
+from loopjax.loops.hashes import gram_hashes
 from loopjax.loops.ids import Ids, as_ids, places_where
 from loopjax.loops.winnowing import may_recur
 from loopjax.runtime.config import require
@@ -126,7 +126,7 @@ def _distances(ids: Ids, n: int, positions: np.ndarray | None) -> np.ndarray:
 
   A distance above n may be too small (it rests on hashes alone), one up to n is exact.
   """
-  grams = Grams(ids, n, hashes(ids, n, positions), positions)
+  grams = Grams(ids, n, gram_hashes(ids, n, positions), positions)
   candidates = grams.candidates()
   groups = grams.groups(candidates, candidates.sizes > 1, within=n)
   del grams

@@ -49,7 +49,7 @@ def upper_bits(hashes: np.ndarray) -> np.ndarray:
   return np.right_shift(hashes, np.uint64(32), dtype=np.uint64).astype(np.uint32)
 
 
-def hashes(ids: Ids, n: int, positions: np.ndarray | None = None) -> np.ndarray:
+def gram_hashes(ids: Ids, n: int, positions: np.ndarray | None = None) -> np.ndarray:
   """The hash of each n-gram, [N - n + 1], or of those at `positions` [M], ascending: [M], uint64.
 
   The hash of the n-gram at i is the sum over j of id(i + j - 1) base^j, modulo 2^64. j runs from 1 to n, since the

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loopjax.loops.grams import Grams, Groups
-from loopjax.loops.hashes import BASE, hashes
+from loopjax.loops.hashes import BASE, gram_hashes
 from loopjax.loops.ids import Ids, as_ids, dense, place_type, places_where
 from loopjax.loops.winnowing import frequent, may_recur
 from loopjax.runtime.config import require
@@ -82,20 +82,16 @@ def staircase(ids: np.ndarray | Sequence[int], lengths: Sequence[int], k: int = 
 def _steps(ids: Ids, lengths: Sequence[int], k: int) -> Iterator[Recurrence]:
   """The staircase for ascending lengths."""
   classes: _Classes | None = _Classes(ids, 0, 0)  # of n-grams that occur k times; None: there are none
-  twice = _Twice(None, 0)
-  count = k
+  twice, count = _Twice(None, 0), k
   for n in lengths:
-    step = None
     if n > ids.size or count == 1:
-      step = Recurrence(n, k, min(1, max(0, ids.size - n + 1)), None, None, 0.0)
-    while step is None and classes:
-      size = min(n, 2 * classes.n or n)
-      found, classes = _frequent_step(ids, size, k, classes)
-      step = found if size == n else None
-    if step is None:
+      yield Recurrence(n, k, min(1, max(0, ids.size - n + 1)), None, None, 0.0)
+      continue
+    found, classes = _climb(ids, n, k, classes)
+    if found is None:
       count, twice = _rare_step(ids, n, twice)
-      step = Recurrence(n, k, count, None, None, 0.0)
-    yield step
+      found = Recurrence(n, k, count, None, None, 0.0)
+    yield found
 
 
 class _Classes(NamedTuple):
@@ -116,6 +112,13 @@ class _Twice(NamedTuple):
 
   places: np.ndarray | None
   n: int
+
+
+def _climb(ids: Ids, n: int, k: int, known: _Classes | None) -> tuple[Recurrence | None, _Classes | None]:
+  """As `_frequent_step`, from classes of any shorter length, which is doubled until it is half of n or more."""
+  while known and 0 < 2 * known.n < n:
+    _, known = _frequent_step(ids, 2 * known.n, k, known)
+  return _frequent_step(ids, n, k, known) if known else (None, None)
 
 
 def _frequent_step(ids: Ids, n: int, k: int, known: _Classes) -> tuple[Recurrence | None, _Classes | None]:
@@ -151,17 +154,22 @@ def _first(ids: Ids, n: int, k: int) -> _Numbered:
   """All n-grams, or those that may occur k times: by their units as digits, where 64 bits suffice, or by a hash."""
   positions = may_recur(ids, n, k)
   if positions is not None:
-    return _Numbered(hashes(ids, n, positions), 64, positions)
+    return _Numbered(gram_hashes(ids, n, positions), 64, positions)
   positions = np.arange(ids.size - n + 1, dtype=place_type(ids.size))
   ranks = dense(ids)
-  count = int(ranks.max()) + 1 if ranks is not None else 2**64
-  if ranks is None or not _fits(count**n, ids):
-    return _Numbered(hashes(ids, n), 64, positions)
-  numbers = np.zeros(positions.size, np.uint64)
+  bits = 64 if ranks is None else ((int(ranks.max()) + 1) ** n).bit_length()
+  if ranks is None or not _fits(bits, ids):
+    return _Numbered(gram_hashes(ids, n), 64, positions)
+  return _Numbered(_by_digits(ranks, n), bits, positions)
+
+
+def _by_digits(ranks: np.ndarray, n: int) -> np.ndarray:
+  """[N - n + 1], uint64: each n-gram of `ranks` [N] as a number whose digits they are."""
+  numbers = np.zeros(ranks.size - n + 1, np.uint64)
   for j in range(n):
-    numbers *= np.uint64(count)
+    numbers *= ranks.max() + np.uint64(1)
     numbers += ranks[j : j + numbers.size]
-  return _Numbered(numbers, int(count**n).bit_length(), positions)
+  return numbers
 
 
 def _joined(ids: Ids, n: int, known: _Classes) -> _Numbered:
@@ -173,9 +181,9 @@ def _joined(ids: Ids, n: int, known: _Classes) -> _Numbered:
   return _Numbered(pairs, int(known.num**2).bit_length(), positions)
 
 
-def _fits(largest: int, ids: Ids) -> bool:
-  """Whether a number and a position are within 64 bits together."""
-  return largest.bit_length() + int(ids.size).bit_length() <= 64
+def _fits(bits: int, ids: Ids) -> bool:
+  """Whether a number of so many bits and a position are within 64 bits together."""
+  return bits + int(ids.size).bit_length() <= 64
 
 
 def _often(grams: _Numbered, k: int) -> _Numbered:
@@ -186,7 +194,7 @@ def _often(grams: _Numbered, k: int) -> _Numbered:
 
 def _groups(ids: Ids, n: int, k: int, grams: _Numbered) -> Groups:
   """Groups of k or more equal n-grams; their units are compared where numbers do not tell them apart for certain."""
-  is_exact = _fits(2 ** (grams.bits - 1), ids)
+  is_exact = _fits(grams.bits, ids)
   scale = 2 ** (64 - grams.bits) if is_exact else BASE  # the upper bits count in a sort
   in_order = Grams(ids, n, grams.numbers * np.uint64(scale), grams.positions)
   candidates = in_order.candidates()
@@ -201,7 +209,7 @@ def _groups(ids: Ids, n: int, k: int, grams: _Numbered) -> Groups:
 def _rare_step(ids: Ids, n: int, known: _Twice) -> tuple[int, _Twice]:
   """c(n), and where n-grams start that may occur twice."""
   positions = may_recur(ids, n, 2) if known.places is None else _positions(known.places, known.n, n)
-  grams = Grams(ids, n, hashes(ids, n, positions), positions)
+  grams = Grams(ids, n, gram_hashes(ids, n, positions), positions)
   candidates, places = grams.candidates(), np.zeros(ids.size, bool)
   places[grams.chosen(candidates, candidates.sizes > 1).positions] = True
   return _highest_count(grams, candidates, 1), _Twice(places, n)

@@ -34,9 +34,9 @@ class HashesTest(absltest.TestCase):
     ]
     some = np.flatnonzero(draw.random(len(expected)) < draw.random()).astype(np.int32)
     with small_blocks(draw):
-      found = hashes.hashes(units, n)
+      found = hashes.gram_hashes(units, n)
       self.assertEqual(found.tolist(), expected)
-      np.testing.assert_array_equal(hashes.hashes(units, n, some), found[some])
+      np.testing.assert_array_equal(hashes.gram_hashes(units, n, some), found[some])
 
 
 class MayRecurTest(absltest.TestCase):
