@@ -16,6 +16,7 @@ from loopjax.plotting.panels import DPI
 from loopjax.runtime import files
 
 _STYLE: dict[Any, Any] = {
+  "figure.autolayout": False, "figure.constrained_layout.use": False,  # the user's own: a settled layout has to stay
   "svg.fonttype": "none", "svg.hashsalt": "loopjax",
   "font.sans-serif": ["DejaVu Sans", "Verdana"],  # each text of an SVG repeats the list: a third of its bytes
 }  # fmt: skip
@@ -30,9 +31,9 @@ def save(figure: Figure, path_without_suffix: str | os.PathLike[str]) -> None:
   """
   base = Path(path_without_suffix)
   figure.draw_without_rendering()
-  figure.set_layout_engine(None)  # with "none" each file would be drawn twice
-  symbols = pieces.symbols(pieces.find(figure))
   with matplotlib.rc_context(_STYLE):
+    figure.set_layout_engine(None)  # with "none" each file would be drawn twice
+    symbols = pieces.symbols(pieces.find(figure))
     write = functools.partial(figure.savefig, format="png", dpi=DPI, metadata={})
     files.write_atomically(base.with_name(f"{base.name}.png"), write)
     drawn = io.StringIO()

@@ -549,6 +549,15 @@ class SaveTest(PlottingTestCase):
     for kind in ("png", "svg"):
       self.assertTrue(filecmp.cmp(self.folder / f"a.{kind}", self.folder / f"b.{kind}", shallow=False), kind)
 
+  def test_a_users_own_layout_moves_nothing_once_the_layout_is_settled(self):
+    figures = {"plain": self.figure(), "own": self.figure()}
+    for name, own in (("plain", False), ("own", True)):
+      with matplotlib.rc_context({"figure.constrained_layout.use": own}):
+        plotting.save(figures[name], self.folder / name)
+      self.assertIsNone(figures[name].get_layout_engine(), name)
+    for kind in ("png", "svg"):
+      self.assertTrue(filecmp.cmp(self.folder / f"plain.{kind}", self.folder / f"own.{kind}", shallow=False), kind)
+
   def test_global_settings_stay(self):
     before = dict(matplotlib.rcParams)
     plotting.save(self.figure(), self.folder / "walks")
