@@ -40,7 +40,7 @@ from loopjax.training.step import Training
 
 MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop
-HARD = StarGraph(num_chains=3, chain_length=1, max_steps=8, explore_prob=0.5)
+HARD = StarGraph(num_chains=3, chain_length=2, max_steps=8, explore_prob=0.5)
 NO_HARDNESS = StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0)
 # Everywhere two seeds: one condition and two both fill the four devices, so that one program trains either.
 ERRORS = TemporalErrors(
