@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import Loop
@@ -99,9 +100,13 @@ def trace_students(students: Students, *, generation: Generation, num_graphs: in
     num_graphs: G per student.
     seed: of graphs and draws.
   """
-  task = students.tasks[0]
-  functions = student_functions.functions_of(students.model, teacher.sizes_of(task))
   rollouts = evaluation.roll_out(students, generation=generation, num_graphs=num_graphs, seed=seed)
-  read = seeds.map_seeds(lambda row: read_walks(task, functions, *row), students.mesh, brief=True)
+  read = _reading(teacher.sizes_of(students.tasks[0]), students.model, students.mesh)
   traces = read((students.state.params, students.state.task.probabilities, rollouts.problems, rollouts.nodes))
   return jax.tree.map(np.asarray, seeds.to_host(traces, len(students.is_finite)))
+
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _reading(task: StarGraph, model: Any, mesh: Mesh) -> jax.stages.Wrapped:
+  functions = student_functions.functions_of(model, task)
+  return seeds.map_seeds(lambda row: read_walks(task, functions, *row), mesh, brief=True)

@@ -21,11 +21,11 @@ from jax.sharding import Mesh
 from loopjax.runtime import devices, seeds
 from loopjax.star_graph import student_functions, teacher
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.null_worlds import Law, Lawful, law_parameters
+from loopjax.star_graph.null_worlds import Law, Lawful, LawParameters, law_parameters
 from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.student_functions import Problems
-from loopjax.star_graph.students import Students
+from loopjax.star_graph.students import Students, stack
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import TrainState, cross_entropy, evaluation_key
 
@@ -73,10 +73,12 @@ def _measuring(task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, seed: i
     probabilities = student.task.probabilities
     walks = teacher_walks(task, probabilities, walk_key, problems.goal_chain)
     loss = mean_loss(task, problems, walks, own.read(student.params, probabilities, problems, walks))
-    losses = {"loss": loss}
-    for name, law in LEARNERS.items():
-      logits = learner.read(law_parameters(law, tie_key), probabilities, problems, walks)
-      losses[f"loss_above_{name}"] = loss - mean_loss(task, problems, walks, logits)
-    return losses
+
+    def loss_above(law: LawParameters) -> jax.Array:
+      return loss - mean_loss(task, problems, walks, learner.read(law, probabilities, problems, walks))
+
+    laws = stack([law_parameters(law, tie_key) for law in LEARNERS.values()])
+    above = jax.lax.map(loss_above, laws)  # one learner's program serves all, and is compiled once
+    return {"loss": loss} | {f"loss_above_{name}": above[i] for i, name in enumerate(LEARNERS)}
 
   return seeds.map_seeds(one, mesh, brief=devices.is_brief(num_graphs * WALKS_PER_GRAPH * task.max_steps))

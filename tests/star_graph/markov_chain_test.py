@@ -14,7 +14,7 @@ from absl.testing import absltest, parameterized
 from loopjax.star_graph import teacher, theory
 from loopjax.star_graph.graph import START
 from loopjax.star_graph.streams import sample_walk
-from tests.compiling import jit_well
+from tests.compiling import jit_fast
 from tests.star_graph import brute_force
 from tests.star_graph.walk_statistics import WalkStatisticsTestCase, enumerated_statistics, make_task
 
@@ -42,7 +42,7 @@ def jitted_sampler(num_chains, chain_length, max_steps, injected_kind):
     values = jax.vmap(measure, in_axes=(None, 0))(probabilities, jax.random.split(key, 4096))
     return jnp.stack([jnp.sum(values, axis=0), jnp.sum(values**2, axis=0)])
 
-  return jit_well(chunk)  # a hundred thousand walks
+  return jit_fast(chunk)  # a hundred thousand walks
 
 
 class TeacherChainTest(WalkStatisticsTestCase):

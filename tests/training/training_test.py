@@ -29,6 +29,7 @@ from loopjax.star_graph.objective import (
 from loopjax.star_graph.rollouts import Asked, sample_problems
 from loopjax.star_graph.streams import stream_length
 from loopjax.training.step import Objective, Training, TrainState, cross_entropy, make_optimizer, run_chunk, train_step
+from tests.compiling import jit_fast
 from tests.models.students import random_params, sample_packed, walks_alone
 from tests.star_graph import brute_force
 
@@ -239,7 +240,7 @@ class DataAxisTest(absltest.TestCase):
 @functools.cache
 def jitted_histogram(task: StarGraph, config: Training):
   """Of a key and a task's state, over 4000 rows."""
-  return jax.jit(lambda key, state: position_histogram(task, config, key, state, rows=4000))
+  return jit_fast(lambda key, state: position_histogram(task, config, key, state, rows=4000))
 
 
 class PositionHistogramTest(parameterized.TestCase):
@@ -249,7 +250,7 @@ class PositionHistogramTest(parameterized.TestCase):
     streams, rows = 4, 1000
     config = Training(streams_per_row=streams, packed=False)
     state = task_state(task, config)
-    histogram = jax.jit(lambda key: position_histogram(task, config, key, state, rows=rows))(jax.random.key(0))
+    histogram = jit_fast(lambda key: position_histogram(task, config, key, state, rows=rows))(jax.random.key(0))
     self.assertEqual(histogram.shape, (task.max_steps - 1,))
     self.assertAlmostEqual(float(jnp.sum(histogram)), 1, places=5)
 
@@ -349,7 +350,7 @@ class ExportTest(parameterized.TestCase):
 def jitted_injected_positions(config: Training):
   """Of a key and a task's state, over 4096 streams of child loops."""
   task = dataclasses.replace(teacher.sizes_of(TASK), injected_kind="child")
-  return jax.jit(lambda key, state: injected_positions(task, config, key, state, rows=4096))
+  return jit_fast(lambda key, state: injected_positions(task, config, key, state, rows=4096))
 
 
 class InjectedPositionsTest(parameterized.TestCase):
@@ -371,7 +372,7 @@ class InjectedPositionsTest(parameterized.TestCase):
     """The longest walks are those that the end of a stream cuts: so it was before the weights. 1% of G(5,3)'s walks."""
     task = StarGraph(5, 3, max_steps=64, explore_prob=0.7, injected_share=0.01)
     config = Training()
-    measure = jax.jit(lambda key, state: injected_positions(teacher.sizes_of(task), config, key, state, rows=60_000))
+    measure = jit_fast(lambda key, state: injected_positions(teacher.sizes_of(task), config, key, state, rows=60_000))
     state, key = task_state(task, config), jax.random.key(0)
     found, old = (float(measure(key, of)) for of in (state, state._replace(position_weights=jnp.ones(63))))
     clean = theory.teacher_statistics(dataclasses.replace(task, injected_share=0.0)).response_length - 1

@@ -12,12 +12,14 @@ share the rest as the clean learner has them.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.theory.markov_chain import WalkStatistics, chain_statistics, markov_chain
+from loopjax.star_graph.theory.markov_chain import ASKED, WalkStatistics, chain_statistics, markov_chain
 from loopjax.star_graph.theory.policies import Policy, State, memoryless_policy, teacher_policy
 
 
@@ -58,6 +60,7 @@ def _with_loop_posterior(clean: Policy) -> Policy:
   return policy
 
 
+@functools.lru_cache(maxsize=ASKED)
 def loop_posterior_statistics(task: StarGraph, *, temperature: float = 1.0, traced: bool) -> WalkStatistics:
   """The exact statistics of the loop-posterior learner's own walks, in which nothing is injected.
 

@@ -13,6 +13,7 @@ Shapes: X states of the chain, K kinds of action.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ from loopjax.star_graph.theory.policies import (
   teacher_policy,
 )
 from loopjax.star_graph.theory.proposition import check_temperature, proposition_one, temper
+
+ASKED = 1024  # statistics that are kept: claims, figures and the plan of a run ask for the same ones again and again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,11 +165,11 @@ def _expectations(chain: MarkovChain, max_steps: int) -> np.ndarray:
   a walk's length is known at the step at which it ends, so the mean of the ratio covered / length is exact.
   """
   mass = occupation(chain, max_steps)
+  gained = np.stack([gain.T @ mass[:-1].T for gain in chain.gains], axis=-1)  # by the moves 1, 2, ..., [X, W - 1, 4]
   totals = np.zeros((len(chain.states), len(chain.gains)))
   successful = np.zeros(6)
   for length in range(2, max_steps + 1):
-    gained = np.stack([gain.T @ mass[length - 2] for gain in chain.gains], axis=1)
-    totals = chain.transition.T @ totals + gained
+    totals = chain.transition.T @ totals + gained[:, length - 2]
     successful += _ended(mass[length - 1, chain.at_goal], totals[chain.at_goal], length)
   return np.stack([successful, _ended(mass[-1, ~chain.at_goal], totals[~chain.at_goal], max_steps)])
 
@@ -225,6 +228,7 @@ def chain_statistics(chain: MarkovChain, max_steps: int) -> WalkStatistics:
   return _statistics(_expectations(chain, max_steps))
 
 
+@functools.lru_cache(maxsize=ASKED)
 def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
   """The exact statistics of the walks that are sampled: the teacher's, and injected loops in their share.
 
@@ -241,6 +245,7 @@ def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStat
   return _statistics((1 - task.injected_share) * clean + task.injected_share * _loop_expectations(task))
 
 
+@functools.lru_cache(maxsize=ASKED)
 def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: str = "fresh") -> WalkStatistics:
   """The exact walk statistics of the learner that plays Proposition 1's solution at every visit to the root.
 
