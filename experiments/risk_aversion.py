@@ -64,15 +64,19 @@ def _theory_rows(config: RiskAversion) -> pd.DataFrame:
 
 def _report_positions(request: Request) -> None:
   """Logs how the trained positions spread over the walk: late positions are seldom trained."""
-  task, how = request.tasks[0], request.training
-  histogram = jax.jit(
-    lambda state: position_histogram(task, how, jax.random.key(0), state, rows=1_024),
-    compiler_options=devices.compiler_options(brief=True),
-  )
+  histogram = _position_histogram(teacher.sizes_of(request.tasks[0]), request.training)
   for one in request.tasks:
-    cumulative = np.cumsum(histogram(task_state(one, how)))
+    cumulative = np.cumsum(histogram(task_state(one, request.training)))
     reached = ", ".join(f"{q:.0%} before {1 + np.searchsorted(cumulative, q)}" for q in (0.5, 0.9, 0.99))
     logging.info("%s, exploration %g: of the trained walk positions %s", request.name, one.explore_prob, reached)
+
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _position_histogram(task: StarGraph, training: Training) -> jax.stages.Wrapped:
+  return jax.jit(
+    lambda state: position_histogram(task, training, jax.random.key(0), state, rows=1_024),
+    compiler_options=devices.compiler_options(brief=True),
+  )
 
 
 def _conditions(hardness: str, tasks: Sequence[StarGraph]) -> dict[str, list[Any]]:

@@ -32,6 +32,7 @@ from experiments.injected_loop_conditions import InjectedLoops
 from experiments.risk_aversion_conditions import RiskAversion
 from experiments.temporal_error_conditions import TemporalErrors
 from loopjax.models.transformer import Transformer
+from loopjax.report import traces
 from loopjax.runtime import files
 from loopjax.star_graph import null_worlds
 from loopjax.star_graph.graph import StarGraph
@@ -42,14 +43,15 @@ MODEL = Transformer(num_layers=1, num_heads=2, width=16)
 TRAINING = Training(num_steps=60, rows_per_step=4, learning_rate=1e-2, warmup_steps=5)  # enough to loop
 HARD = StarGraph(num_chains=3, chain_length=2, max_steps=8, explore_prob=0.5)
 NO_HARDNESS = StarGraph(num_chains=3, chain_length=1, max_steps=8, reset_prob=0.0, explore_prob=1.0)
-# Everywhere two seeds: one condition and two both fill the four devices, so that one program trains either.
+# Everywhere two seeds: one condition and two both fill the four devices, so that one program trains either. Walks are
+# as many as those of the report's viewer where one program can then serve both.
 ERRORS = TemporalErrors(
   task=NO_HARDNESS, visited_margins=(0.0, 0.1), model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=2,
   num_graphs=8, walks_per_graph=2, num_lags=2,
 )  # fmt: skip
 RISK = RiskAversion(
   easy=dataclasses.replace(HARD, reset_prob=0.2), hard=HARD, easy_goal_first=True,
-  model=MODEL, training=TRAINING, temperatures=(0.0, 1.0), num_seeds=2, num_graphs=4,
+  model=MODEL, training=TRAINING, temperatures=traces.TEMPERATURES, num_seeds=2, num_graphs=traces.NUM_GRAPHS,
 )  # fmt: skip
 TINY = [
   (risk_aversion.EXPERIMENT, RISK),
@@ -62,8 +64,8 @@ TINY = [
     ERRORS, task=dataclasses.replace(NO_HARDNESS, graph_fixed=True), drawings=(0,)
   )),
   (injected_loops.EXPERIMENT, InjectedLoops(
-    task=HARD, shares=(0.0, 0.5), model=MODEL, training=TRAINING, num_seeds=2, temperatures=(0.0, 1.0), num_graphs=4,
-    num_cycles=3, repetitions=(1, 2),
+    task=HARD, shares=(0.0, 0.5), model=MODEL, training=TRAINING, num_seeds=2, temperatures=traces.TEMPERATURES,
+    num_graphs=traces.NUM_GRAPHS, num_cycles=3, repetitions=(1, 2),
   )),
 ]  # fmt: skip
 
@@ -116,12 +118,12 @@ class ReproduceTest(parameterized.TestCase):
     """Each has its rows, once; walks end in one of three ways."""
     condition = ["condition", "seed", "temperature"]
     tables = {
-      "risk_aversion": (4 * 2 * 2 * 2, [*condition, "decoding"]),
+      "risk_aversion": (4 * 2 * 3 * 2, [*condition, "decoding"]),
       "proposition_one": (2 * 2 * 2, ["n", "p", "seed", "visit"]),
       "temporal_errors": (2 * 2 * (2 + 2 + 1), [*condition, "walks"]),
       "fixed_graph": (2 * 2 * (2 + 2 + 1), [*condition, "walks"]),
-      "injected_loops": (2 * 2 * 2 * 2, [*condition, "decoding"]),
-      "injected_loops_confidence": (2 * 2 * 2 * 4, [*condition, "repetition"]),
+      "injected_loops": (2 * 2 * 3 * 2, [*condition, "decoding"]),
+      "injected_loops_confidence": (2 * 2 * 3 * 4, [*condition, "repetition"]),
       "injected_loops_resets": (2 * 2 * 3, ["condition", "seed", "cycles"]),
     }
     for name, (rows, keys) in tables.items():
