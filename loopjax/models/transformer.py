@@ -275,8 +275,9 @@ def segment_mask(segments: jax.Array) -> jax.Array:
   return (segments[..., :, None] == segments[..., None, :]) & causal[None, None]
 
 
+@functools.partial(jax.jit, static_argnames=("config", "task"), inline=True)
 def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
-  """Fresh parameters of one student, float32."""
+  """Fresh parameters of one student, float32; one program, where Flax would compile every operation alone."""
   tokens = jnp.zeros((1, 1, 1), jnp.int32)
   row = encoding.Row(
     prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),

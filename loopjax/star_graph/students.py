@@ -286,10 +286,14 @@ def _load_rows(
   folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
 ) -> TrainState:
   """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
-  carried = task_state(task, config), objective.init(jax.random.key(0), task, config)
   built = objective.build(teacher.sizes_of(task), model, config)
-  one = jax.eval_shape(lambda: begun(built, config, fresh_student(task, model, config, jax.random.key(0), *carried)))
-  loaded = checkpoints.load_rows(folder, one, num_rows)
+
+  def fresh() -> TrainState:
+    key = jax.random.key(0)
+    carried = task_state(task, config), objective.init(key, task, config)
+    return begun(built, config, fresh_student(task, model, config, key, *carried))
+
+  loaded = checkpoints.load_rows(folder, jax.eval_shape(fresh), num_rows)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")
   return loaded[0]
