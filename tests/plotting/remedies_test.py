@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 from absl.testing import absltest, parameterized
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
@@ -38,10 +40,16 @@ def plane_frame(num_bases: int = 3, num_seeds: int = 4) -> pd.DataFrame:
   return pd.concat(parts, ignore_index=True)
 
 
+@functools.cache
+def drawn(num_bases: int = 3) -> Figure:
+  """The figure of `plane_frame`, for tests that only look at it: its texts take seconds to lie off each other."""
+  return plotting.remedy_plane(plane_frame(num_bases), PLAIN, KINDS)
+
+
 class RemedyPlaneTest(PlottingTestCase):
   def test_means_crosses_and_the_curve(self):
     frame = plane_frame()
-    axes = plotting.remedy_plane(frame, PLAIN, KINDS).axes[1]
+    axes = drawn().axes[1]
     here = frame[frame["base"] == "base 1"]
     rows = here[here["remedy"] == REMEDIES[2]]
     self.assert_line(axes, "3", [rows["excess_length"].mean()], [rows["locked_cycle_share"].mean()])
@@ -54,12 +62,11 @@ class RemedyPlaneTest(PlottingTestCase):
     )
 
   def test_intervals_of_shares_stay_shares(self):
-    frame = plane_frame()
-    for axes in plotting.remedy_plane(frame, PLAIN, KINDS).axes:
+    for axes in drawn().axes:
       self.assertGreaterEqual(min(line(axes, "1, interval of locked_cycle_share").get_ydata()), 0.0)
 
   def test_kinds_differ_in_colour_and_marker(self):
-    axes = plotting.remedy_plane(plane_frame(), PLAIN, KINDS).axes[0]
+    axes = drawn().axes[0]
     one, other = line(axes, "1"), line(axes, "2")
     self.assertNotEqual(one.get_color(), other.get_color())
     self.assertNotEqual(one.get_marker(), other.get_marker())
@@ -73,7 +80,7 @@ class RemedyPlaneTest(PlottingTestCase):
 
   @parameterized.parameters(1, 2, 3)
   def test_texts_lie_in_their_panel_and_off_each_other(self, num_bases):
-    figure = plotting.remedy_plane(plane_frame(num_bases), PLAIN, KINDS)
+    figure = drawn(num_bases)
     self.assert_nothing_overlaps(figure)
     for axes in figure.axes:
       texts = {text.get_text(): text for text in axes.texts}
