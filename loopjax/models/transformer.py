@@ -280,8 +280,7 @@ def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
   """Fresh parameters of one student, float32; one program, where Flax would compile every operation alone."""
   tokens = jnp.zeros((1, 1, 1), jnp.int32)
   row = encoding.Row(
-    prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32),
-    inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
+    prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32), inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),
     positions=tokens, segments=tokens, targets=tokens, weights=tokens, nodes=tokens,
     labels=jnp.zeros((1, task.num_nodes), jnp.int32), draws=tokens,
   )  # fmt: skip
