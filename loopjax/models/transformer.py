@@ -277,7 +277,7 @@ def segment_mask(segments: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("config", "task"), inline=True)
 def init_params(config: Transformer, task: StarGraph, key: jax.Array) -> Any:
-  """Fresh parameters of one student, float32; one program, where Flax would compile every operation alone."""
+  """Fresh parameters of one student, float32. Without `jit`, Flax would compile each of its operations alone."""
   tokens = jnp.zeros((1, 1, 1), jnp.int32)
   row = encoding.Row(
     prompt=jnp.zeros((1, encoding.prompt_length(task), 2), jnp.int32), inputs=jnp.zeros((1, 1, 1, 2), jnp.int32),

@@ -81,7 +81,7 @@ def condition_names(tasks: Sequence[StarGraph], objectives: Sequence[ObjectiveCo
 
 @jax.jit
 def _choose(state: Any, rows: np.ndarray) -> Any:
-  """These rows of every leaf; by one program, else every shape of a leaf would compile one of its own."""
+  """These rows of every leaf. Without `jit`, every shape of a leaf would compile a program of its own."""
   return jax.tree.map(lambda leaf: leaf[rows], state)
 
 

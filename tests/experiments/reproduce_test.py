@@ -106,6 +106,7 @@ class ReproduceTest(parameterized.TestCase):
     self.assertCountEqual(again["claim"], table["claim"])
     self.assertCountEqual(pd.read_csv(folder / "claims.csv")["claim"], table["claim"])
     walks = pd.read_parquet(folder / "results" / "risk_aversion.parquet")
+    # Its figures were drawn again by the run before.
     once = dataclasses.replace(
       risk_aversion.EXPERIMENT, measure=mock.Mock(side_effect=AssertionError("ran again")), show=lambda *given: ""
     )

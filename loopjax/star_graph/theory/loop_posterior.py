@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from loopjax.runtime.config import require
 from loopjax.star_graph.graph import StarGraph
-from loopjax.star_graph.theory.markov_chain import ASKED, WalkStatistics, chain_statistics, markov_chain
+from loopjax.star_graph.theory.markov_chain import STATISTICS_KEPT, WalkStatistics, chain_statistics, markov_chain
 from loopjax.star_graph.theory.policies import Policy, State, memoryless_policy, teacher_policy
 
 
@@ -60,7 +60,7 @@ def _with_loop_posterior(clean: Policy) -> Policy:
   return policy
 
 
-@functools.lru_cache(maxsize=ASKED)
+@functools.lru_cache(maxsize=STATISTICS_KEPT)
 def loop_posterior_statistics(task: StarGraph, *, temperature: float = 1.0, traced: bool) -> WalkStatistics:
   """The exact statistics of the loop-posterior learner's own walks, in which nothing is injected.
 

@@ -33,7 +33,7 @@ from loopjax.star_graph.theory.policies import (
 )
 from loopjax.star_graph.theory.proposition import check_temperature, proposition_one, temper
 
-ASKED = 1024  # statistics that are kept: claims, figures and the plan of a run ask for the same ones again and again
+STATISTICS_KEPT = 1024  # of the last calls: claims, figures and the plan of a run ask for the same ones again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,8 @@ def _expectations(chain: MarkovChain, max_steps: int) -> np.ndarray:
   a walk's length is known at the step at which it ends, so the mean of the ratio covered / length is exact.
   """
   mass = occupation(chain, max_steps)
-  gained = np.stack([gain.T @ mass[:-1].T for gain in chain.gains], axis=-1)  # by the moves 1, 2, ..., [X, W - 1, 4]
+  # What each move adds to each measure, by the state in which it ends: [X, max_steps - 1, 4].
+  gained = np.stack([gain.T @ mass[:-1].T for gain in chain.gains], axis=-1)
   totals = np.zeros((len(chain.states), len(chain.gains)))
   successful = np.zeros(6)
   for length in range(2, max_steps + 1):
@@ -228,7 +229,7 @@ def chain_statistics(chain: MarkovChain, max_steps: int) -> WalkStatistics:
   return _statistics(_expectations(chain, max_steps))
 
 
-@functools.lru_cache(maxsize=ASKED)
+@functools.lru_cache(maxsize=STATISTICS_KEPT)
 def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStatistics:
   """The exact statistics of the walks that are sampled: the teacher's, and injected loops in their share.
 
@@ -245,7 +246,7 @@ def teacher_statistics(task: StarGraph, *, temperature: float = 1.0) -> WalkStat
   return _statistics((1 - task.injected_share) * clean + task.injected_share * _loop_expectations(task))
 
 
-@functools.lru_cache(maxsize=ASKED)
+@functools.lru_cache(maxsize=STATISTICS_KEPT)
 def memoryless_statistics(task: StarGraph, *, temperature: float = 1.0, ties: str = "fresh") -> WalkStatistics:
   """The exact walk statistics of the learner that plays Proposition 1's solution at every visit to the root.
 
