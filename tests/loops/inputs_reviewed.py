@@ -127,7 +127,11 @@ def _pi(num: int) -> str:
   """The first digits of pi, by Machin's formula."""
 
   def arctan(inverse: int) -> int:
-    return sum((-1) ** i * 10 ** (num + 10) // ((2 * i + 1) * inverse ** (2 * i + 1)) for i in range(2 * num))
+    total, i, power = 0, 0, 10 ** (num + 10) // inverse
+    while power:
+      total += (-1) ** i * (power // (2 * i + 1))
+      i, power = i + 1, power // inverse**2
+    return total
 
   return "3." + str((16 * arctan(5) - 4 * arctan(239)) // 10**10)[1:]
 
