@@ -134,13 +134,9 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def initial_states(
-  tasks: Sequence[StarGraph],
-  model: Transformer,
-  config: Training,
-  seed_numbers: Sequence[int],
-  mesh: Mesh,
+  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], mesh: Mesh,
   objectives: Sequence[ObjectiveConfig] | None = None,
-) -> TrainState:
+) -> TrainState:  # fmt: skip
   """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
 
   The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
@@ -157,12 +153,15 @@ def initial_states(
 
   parts = [of_task(*pair) for pair in zip(tasks, objectives, strict=True)]
   rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-  return _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)(seeds.place(rows, mesh))
+  keys, task_states, extra = seeds.place(rows, mesh)
+  initialise = _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)
+  return initialise(keys)._replace(task=task_states, extra=extra)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
-  return seeds.map_seeds(lambda row: fresh_student(task, model, config, *row), mesh)
+  """From keys to students without what task and objective carry: so one program serves all objectives."""
+  return seeds.map_seeds(lambda key: fresh_student(task, model, config, key, (), ()), mesh)
 
 
 def train_students(
