@@ -127,11 +127,12 @@ def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> 
 
 
 def fresh_student(
-  task: StarGraph, model: Transformer, training: Training, key: jax.Array, state: TaskState | tuple[()], extra: Any
+  task: StarGraph, model: Transformer, training: Training, key: jax.Array, state: Any, extra: Any
 ) -> TrainState:
-  """A fresh student from one typed key, its task's traced values, and the objective's initial extra state.
+  """A fresh student from one typed key.
 
-  The last two pass through as they are: both may be (), and be put in later.
+  What its task traces and what its objective carries, `state` and `extra`, change nothing else. Give () for what is put
+  in later.
   """
   params_key, data_key = jax.random.split(key)
   params = transformer.init_params(model, task, params_key)

@@ -153,14 +153,14 @@ def initial_states(
 
   parts = [of_task(*pair) for pair in zip(tasks, objectives, strict=True)]
   rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-  keys, task_states, extra = seeds.place(rows, mesh)
+  row_keys, task_states, extra = seeds.place(rows, mesh)
   initialise = _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)
-  return initialise(keys)._replace(task=task_states, extra=extra)
+  return initialise(row_keys)._replace(task=task_states, extra=extra)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
 def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
-  """From keys to students without what task and objective carry: so one program serves all objectives."""
+  """From keys to students, but for what task and objective carry. So one program serves all objectives."""
   return seeds.map_seeds(lambda key: fresh_student(task, model, config, key, (), ()), mesh)
 
 

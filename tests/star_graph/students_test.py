@@ -240,6 +240,23 @@ class TrainerTest(FolderTest):
     self.assertFalse(all(map(np.array_equal, parameters(other, 0), parameters(first, 0))))
 
 
+class InitialStatesTest(absltest.TestCase):
+  def test_one_program_serves_all_objectives_and_each_carries_its_own(self):
+    model = dataclasses.replace(MODEL, width=6)  # of no other test, which might have compiled the program already
+    with mock.patch.object(students, "fresh_student", wraps=students.fresh_student) as traced:
+      states = {
+        name: students.initial_states(TASKS[:2], model, TRAINING, SEEDS, devices.device_mesh(), objectives)
+        for name, objectives in GROUPS.items()
+      }
+    self.assertEqual(traced.call_count, 1)
+    for state in states.values():
+      jax.tree.map(np.testing.assert_array_equal, state.params, states["likelihood"].params)
+      np.testing.assert_allclose(state.task.probabilities.explore_prob, [0.1, 0.1, 0.5, 0.5])
+    self.assertEqual(states["likelihood"].extra, ())
+    (noise,) = jax.tree.leaves(states["noise"].extra)
+    np.testing.assert_allclose(noise, [0, 0, 0.3, 0.3])
+
+
 class DivergedTest(absltest.TestCase):
   def start(self, lost: list[int]) -> dict:
     """Fresh parameters with a NaN in some rows of the four students."""
