@@ -192,14 +192,11 @@ class TransformerModule(nn.Module):
       shape = (encoding.max_positions(task), config.width)
       self.position_embedding = self.param("position_embedding", nn.initializers.normal(0.1), shape)
     layer = nn.remat(Layer, prevent_cse=False) if config.remat else Layer
+    # The check traces a layer once more. Fresh students keep it: their draws depend on how often a layer is traced.
     self.layers = nn.scan(
-      layer,
-      variable_axes={"params": 0},
-      split_rngs={"params": True},
-      in_axes=nn.broadcast,
-      length=config.num_layers,
-      unroll=1 if config.remat else LAYERS_PER_ITERATION,
-    )(config, self.with_activations)
+      layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=config.num_layers,
+      unroll=1 if config.remat else LAYERS_PER_ITERATION, check_constancy_invariants=self.is_initializing(),
+    )(config, self.with_activations)  # fmt: skip
     self.final_norm = nn.RMSNorm()
     self.head = Dense(task.vocabulary_size, dtype=jnp.dtype(config.matmul_dtype))
 

@@ -89,4 +89,6 @@ def map_seeds(
       mapped, *shared
     )
 
+  name = getattr(function, "__qualname__", "sharded")  # a partial has none
+  sharded.__name__ = name.replace(".<locals>", "")  # what a profile calls the program
   return jax.jit(sharded, donate_argnums=(0,) if donate else (), compiler_options=compiler_options(brief=brief))

@@ -13,6 +13,7 @@ Shapes: P prompt positions, R streams of a row, L positions of a stream, N nodes
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -169,6 +170,7 @@ def encode_walks(task: StarGraph, graphs: Graph, goal_chain: jax.Array, walks: j
   return jax.vmap(of_graph)(graphs, goal_chain, walks)
 
 
+@functools.partial(jax.jit, static_argnames=("task", "num_streams", "length", "packed"))
 def sample_row(
   task: StarGraph, probabilities: TeacherProbabilities, key: jax.Array, *, num_streams: int, length: int, packed: bool
 ) -> Row:
