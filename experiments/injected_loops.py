@@ -69,7 +69,7 @@ def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain)
     return jnp.mean(measures.cycle_probability[:, 0], axis=0)
 
   is_brief = devices.is_brief(config.num_graphs * config.task.max_steps)
-  found = seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.state), len(group.is_finite))
+  found = seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.evaluated), len(group.is_finite))
   cycles = np.arange(config.num_cycles)
   expected = np.stack([exact.loop_posterior_resets(task, cycles) for task in group.tasks])
   columns = {"reset_probability": found, "exact_reset_probability": expected.repeat(len(group.seed_numbers), axis=0)}

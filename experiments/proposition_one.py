@@ -100,7 +100,7 @@ def measure_students(config: PropositionOne, group: Students) -> root_distributi
     return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
 
   is_brief = devices.is_brief(config.num_graphs * task.max_steps)
-  return seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.state), len(group.is_finite))
+  return seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.evaluated), len(group.is_finite))
 
 
 def requests(config: PropositionOne) -> list[Request]:

@@ -94,7 +94,7 @@ def evaluate_looping(students: Students, *, generation: Generation, num_graphs: 
   is_finite = students.is_finite[frame["row"]]
   for name, values in looping._asdict().items():
     frame[name] = np.where(is_finite, values.ravel(), np.nan)
-  root_kl = seeds.to_host(_root(task, students.model, students.mesh, num_graphs, seed)(students.state), count)
+  root_kl = seeds.to_host(_root(task, students.model, students.mesh, num_graphs, seed)(students.evaluated), count)
   frame["root_kl"] = np.where(is_finite, root_kl[frame["row"]], np.nan)
   return frame
 

@@ -153,7 +153,7 @@ def evaluate_repetition(
   task = teacher.sizes_of(students.tasks[0])
   is_brief = devices.is_brief(num_graphs * walks_per_graph * task.max_steps)  # positions read: the teacher's walks
   measure = _measuring(task, students.model, students.mesh, walks_per_graph, num_lags, seed, is_brief)
-  measured = measure((students.state, rollouts.problems, rollouts.nodes, rollouts.child_logits))
+  measured = measure((students.evaluated, rollouts.problems, rollouts.nodes, rollouts.child_logits))
   on_host = seeds.to_host(measured, len(students.is_finite))
   return to_frames(on_host, exact_chance(students, temperatures), temperatures, students.is_finite)
 

@@ -58,7 +58,7 @@ def evaluate_root_entropy(
   """
   task = teacher.sizes_of(students.tasks[0])
   program = _measuring(task, students.model, students.mesh, num_graphs, num_columns, seed)
-  entropies = program(students.state, jnp.asarray(temperatures, jnp.float32))
+  entropies = program(students.evaluated, jnp.asarray(temperatures, jnp.float32))
   on_host = seeds.to_host(entropies, len(students.is_finite))
   return tidy.frame(students.is_finite, {"root_entropy": np.asarray(on_host)}, {"temperature": list(temperatures)})
 

@@ -57,7 +57,7 @@ def roll_out(students: Students, *, generation: Generation, num_graphs: int, see
     num_graphs: G per student; the same for its columns, others for every seed (`evaluation_key`).
     seed: of graphs and draws.
   """
-  task, state, columns = students.tasks[0], students.state, generation.traced()
+  task, state, columns = students.tasks[0], students.evaluated, generation.traced()
   programs = _rollout_programs(
     teacher.sizes_of(task), students.model, students.mesh, generation.processors, len(generation.columns), num_graphs
   )

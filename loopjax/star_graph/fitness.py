@@ -25,7 +25,7 @@ from loopjax.star_graph.null_worlds import Law, Lawful, LawParameters, law_param
 from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.streams import teacher_walks
 from loopjax.star_graph.student_functions import Problems
-from loopjax.star_graph.students import Students, stack
+from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import PADDING
 from loopjax.training.step import TrainState, cross_entropy, evaluation_key
 
@@ -54,7 +54,7 @@ def evaluate_losses(students: Students, *, num_graphs: int, seed: int) -> pd.Dat
     seed: of graphs and walks.
   """
   measure = _measuring(teacher.sizes_of(students.tasks[0]), students.model, students.mesh, num_graphs, seed)
-  losses = seeds.to_host(measure(students.state), len(students.is_finite))
+  losses = seeds.to_host(measure(students.evaluated), len(students.is_finite))
   frame = pd.DataFrame({"row": np.arange(len(students.is_finite))})
   for name, values in losses.items():
     frame[name] = np.where(students.is_finite, values, np.nan)
@@ -77,7 +77,8 @@ def _measuring(task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, seed: i
     def loss_above(law: LawParameters) -> jax.Array:
       return loss - mean_loss(task, problems, walks, learner.read(law, probabilities, problems, walks))
 
-    laws = stack([law_parameters(law, tie_key) for law in LEARNERS.values()])
+    each = [law_parameters(law, tie_key) for law in LEARNERS.values()]
+    laws = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     above = jax.lax.map(loss_above, laws)  # one learner's program serves all, and is compiled once
     return {"loss": loss} | {f"loss_above_{name}": above[i] for i, name in enumerate(LEARNERS)}
 

@@ -126,9 +126,7 @@ def teacher_forcing(task: StarGraph, model: Transformer, training: Training) -> 
   return Objective(sample, loss)
 
 
-def fresh_student(
-  task: StarGraph, model: Transformer, training: Training, key: jax.Array, state: Any, extra: Any
-) -> TrainState:
+def fresh_student(task: StarGraph, model: Transformer, key: jax.Array, state: Any, extra: Any) -> TrainState:
   """A fresh student from one typed key.
 
   What its task traces and what its objective carries, `state` and `extra`, change nothing else. Give () for what is put
@@ -136,7 +134,8 @@ def fresh_student(
   """
   params_key, data_key = jax.random.split(key)
   params = transformer.init_params(model, task, params_key)
-  return TrainState(jnp.int32(0), params, make_optimizer(training).init(params), data_key, state, extra)
+  opt_state = make_optimizer(Training()).init(params)  # at first the same for every training
+  return TrainState(jnp.int32(0), params, opt_state, data_key, state, extra)
 
 
 def begun(objective: Objective, training: Training, state: TrainState) -> TrainState:

@@ -22,15 +22,9 @@ from loopjax import results
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import seeds
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.identity import identity, read_identity
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
-from loopjax.star_graph.students import (
-  Students,
-  _check_some_finite,
-  _read_identity,
-  identity,
-  load_students,
-  train_students,
-)
+from loopjax.star_graph.students import Students, _check_some_finite, load_students, train_students
 from loopjax.training import checkpoints
 from loopjax.training.step import Training, TrainState
 
@@ -151,13 +145,13 @@ def repeated_parameters(students: Students, times: int) -> Any:
 
 def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
   """Whether a group with the one task of `one` has begun in `folder`."""
-  return (folder / "config.json").exists() and _place(_read_identity(folder), one) is not None
+  return (folder / "config.json").exists() and _place(read_identity(folder), one) is not None
 
 
 def _complete(folder: Path) -> Mapping[str, Any] | None:
   """The identity of the group in `folder`; None where it is not trained to the end, or its config cannot be read."""
   try:
-    run = _read_identity(folder)
+    run = read_identity(folder)
   except ValueError as error:
     logging.warning("students of this folder are not shared: %s", error)
     return None

@@ -11,7 +11,6 @@ Shapes: S students.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import require
 from loopjax.star_graph import teacher
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.identity import identity, read_identity
 from loopjax.star_graph.objective import (
   OBJECTIVES,
   MaximumLikelihood,
@@ -73,6 +73,11 @@ class Students(NamedTuple):
   history: pd.DataFrame
   conditions: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
+  @property
+  def evaluated(self) -> TrainState:
+    """`state` without what training alone reads: one program then evaluates students of all objectives."""
+    return self.state._replace(opt_state=(), extra=())
+
   def label(self, frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the student's conditions and seed in place of its column `row`."""
     task_index, seed = rows_of(len(self.tasks), self.seed_numbers)
@@ -103,36 +108,6 @@ def _build(
   return built[0]
 
 
-def identity(
-  tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int],
-  objectives: Sequence[ObjectiveConfig], params: Any = None,
-) -> dict[str, Any]:  # fmt: skip
-  """What makes a group of students, as JSON; `params` are those to begin with, or more, where they are not fresh."""
-  return {
-    "tasks": {str(i): configs.to_json(task) for i, task in enumerate(tasks)},
-    "model": configs.to_json(model),
-    "training": configs.to_json(config),
-    "seeds": [int(seed) for seed in seed_numbers],
-    "objective": type(objectives[0]).__name__,
-    "objectives": {str(i): configs.to_json(objective) for i, objective in enumerate(objectives)},
-    "initial_parameters": None if params is None else _digest(params, len(tasks) * len(seed_numbers)),
-  }
-
-
-def _digest(params: Any, num_rows: int) -> str:
-  """A hash of the arrays of all students, whatever devices they lie on, and without their padding."""
-  total = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    total.update(jax.tree_util.keystr(path).encode())
-    total.update(np.ascontiguousarray(seeds.to_host(leaf, num_rows)).tobytes())
-  return total.hexdigest()[:16]
-
-
-def stack(trees: Sequence[Any]) -> Any:
-  """One pytree with a leading axis from several of one structure."""
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
 def initial_states(
   tasks: Sequence[StarGraph], model: Transformer, config: Training, seed_numbers: Sequence[int], mesh: Mesh,
   objectives: Sequence[ObjectiveConfig] | None = None,
@@ -140,28 +115,34 @@ def initial_states(
   """Fresh students on the mesh, one per (task, seed), seed by seed within a task.
 
   The tasks may differ in probabilities and margins alone, so that one compiled program trains all. The same seed under
-  two tasks begins with the same parameters and graphs. `objectives` are what they train for, one per task; maximum
-  likelihood by default.
+  two tasks begins with the same parameters and graphs. `objectives`: one per task; by default maximum likelihood.
   """
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
-  keys = stack([jax.random.key(seed) for seed in seed_numbers])
-  own_keys = jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys)
+  row_keys, own_keys = _keys(np.tile(np.asarray(seed_numbers, np.int32), (len(tasks), 1)))
 
-  def of_task(task: StarGraph, objective: ObjectiveConfig) -> tuple[jax.Array, Any, Any]:
-    same = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), task_state(task, config))
-    return keys, same, jax.vmap(lambda key: objective.init(key, task, config))(own_keys)
+  def of_rows(*leaves: jax.Array) -> np.ndarray:  # by NumPy: by jax it would be a program for each shape
+    return np.repeat(np.stack(leaves), len(seed_numbers), axis=0)
 
-  parts = [of_task(*pair) for pair in zip(tasks, objectives, strict=True)]
-  rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-  row_keys, task_states, extra = seeds.place(rows, mesh)
-  initialise = _initialiser(teacher.sizes_of(tasks[0]), model, config, mesh)
+  task_states = jax.tree.map(of_rows, *(task_state(task, config) for task in tasks))
+  pairs = zip(tasks, objectives, strict=True)
+  carried = [jax.vmap(lambda key, of=of, task=task: of.init(key, task, config))(own_keys) for task, of in pairs]
+  extra = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *carried)
+  row_keys, task_states, extra = seeds.place((row_keys, task_states, extra), mesh)
+  initialise = _initialiser(teacher.sizes_of(tasks[0]), model, mesh)
   return initialise(row_keys)._replace(task=task_states, extra=extra)
 
 
+@jax.jit
+def _keys(seed_numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """From the seeds of each task, [T, S], the keys of all students, [T S], and of what objectives carry, [S]."""
+  keys = jax.vmap(jax.vmap(jax.random.key))(seed_numbers)
+  return keys.reshape(-1), jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys[0])
+
+
 @functools.lru_cache(maxsize=seeds.PROGRAMS)
-def _initialiser(task: StarGraph, model: Transformer, config: Training, mesh: Mesh) -> jax.stages.Wrapped:
-  """From keys to students, but for what task and objective carry. So one program serves all objectives."""
-  return seeds.map_seeds(lambda key: fresh_student(task, model, config, key, (), ()), mesh)
+def _initialiser(task: StarGraph, model: Transformer, mesh: Mesh) -> jax.stages.Wrapped:
+  """From keys to students, but for what task and objective carry: one program serves all trainings and objectives."""
+  return seeds.map_seeds(lambda key: fresh_student(task, model, key, (), ()), mesh)
 
 
 def train_students(
@@ -247,7 +228,7 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
     FileNotFoundError: the folder has no config.
     ValueError: one line: what lies there is not of `train_students`, has no checkpoint, or does not fit its config.
   """
-  run = _read_identity(folder)
+  run = read_identity(folder)
   path, name = Path(folder) / "config.json", run["objective"]
   known = f"one of {sorted(OBJECTIVES)}, or one whose module was imported, as `import loopjax.remedies` does"
   require(name in OBJECTIVES, f"{path}: objective", name, known)
@@ -270,17 +251,6 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   return Students(tasks, model, config, run["seeds"], objectives, mesh, seeds.place(state, mesh), is_finite, history)
 
 
-def _read_identity(folder: str | os.PathLike[str]) -> dict[str, Any]:
-  """The identity in a folder, with all its parts."""
-  path = Path(folder) / "config.json"
-  run = checkpoints.load_config(folder)
-  parts = {"tasks": dict, "model": dict, "training": dict, "seeds": list, "objective": str, "objectives": dict}
-  for name, kind in parts.items():
-    part = run.get(name) if isinstance(run, dict) else None
-    require(isinstance(part, kind) and len(part) > 0, f"{path}: {name}", part, f"a {kind.__name__} that is not empty")
-  return run
-
-
 def _load_rows(
   folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
 ) -> TrainState:
@@ -290,7 +260,7 @@ def _load_rows(
   def fresh() -> TrainState:
     key = jax.random.key(0)
     carried = task_state(task, config), objective.init(key, task, config)
-    return begun(built, config, fresh_student(task, model, config, key, *carried))
+    return begun(built, config, fresh_student(task, model, key, *carried))
 
   loaded = checkpoints.load_rows(folder, jax.eval_shape(fresh), num_rows)
   if loaded is None:

@@ -71,7 +71,7 @@ class HeadsTest(absltest.TestCase):
     built, carried = MultiToken().build(TASK, MODEL, TRAINING), (task_state(TASK, TRAINING), jnp.float32(1))
 
     def begin(params):
-      state = fresh_student(TASK, MODEL, TRAINING, KEY, *carried)
+      state = fresh_student(TASK, MODEL, KEY, *carried)
       return objective.begun(built, TRAINING, state._replace(params=params))
 
     params = random_params(MODEL, TASK)  # as those of students that were trained before

@@ -21,11 +21,12 @@ from loopjax.remedies.margin_loss import MarginLoss
 from loopjax.runtime import devices
 from loopjax.star_graph import students
 from loopjax.star_graph.graph import StarGraph
+from loopjax.star_graph.identity import identity
 from loopjax.star_graph.objective import OBJECTIVES, MaximumLikelihood, ObjectiveConfig
 from loopjax.star_graph.sharing import Request, Trainer
 from loopjax.star_graph.students import Students
 from loopjax.training import runner
-from loopjax.training.step import Training
+from loopjax.training.step import Training, make_optimizer
 
 TASKS = [StarGraph(num_chains=2, chain_length=1, max_steps=6, explore_prob=e) for e in (0.1, 0.5, 0.9)]
 MODEL, TRAINING, SEEDS = Transformer(num_layers=1, num_heads=1, width=4), Training(num_steps=3, rows_per_step=2), (4, 7)
@@ -88,7 +89,7 @@ class IdentityTest(FolderTest):
 
   def test_initial_parameters_count_by_their_values(self):
     fresh = train().state.params
-    digest = functools.partial(students.identity, TASKS, MODEL, TRAINING, SEEDS, GROUPS["likelihood"])
+    digest = functools.partial(identity, TASKS, MODEL, TRAINING, SEEDS, GROUPS["likelihood"])
     found = [digest(params)["initial_parameters"] for params in (None, fresh, jax.tree.map(jnp.array, fresh))]
     self.assertIsNone(found[0])
     self.assertEqual(found[1], found[2])
@@ -241,14 +242,17 @@ class TrainerTest(FolderTest):
 
 
 class InitialStatesTest(absltest.TestCase):
-  def test_one_program_serves_all_objectives_and_each_carries_its_own(self):
+  def test_one_program_serves_all_trainings_and_objectives_and_each_carries_its_own(self):
     model = dataclasses.replace(MODEL, width=6)  # of no other test, which might have compiled the program already
     with mock.patch.object(students, "fresh_student", wraps=students.fresh_student) as traced:
       states = {
         name: students.initial_states(TASKS[:2], model, TRAINING, SEEDS, devices.device_mesh(), objectives)
         for name, objectives in GROUPS.items()
       }
+      longer = dataclasses.replace(TRAINING, num_steps=9, weight_decay=0.0)
+      other = students.initial_states(TASKS[:2], model, longer, SEEDS, devices.device_mesh())
     self.assertEqual(traced.call_count, 1)
+    jax.tree.map(np.testing.assert_array_equal, other.opt_state, jax.vmap(make_optimizer(longer).init)(other.params))
     for state in states.values():
       jax.tree.map(np.testing.assert_array_equal, state.params, states["likelihood"].params)
       np.testing.assert_allclose(state.task.probabilities.explore_prob, [0.1, 0.1, 0.5, 0.5])

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import students
 from loopjax.star_graph.graph import StarGraph
 from loopjax.sweep import launch, store, units
 from loopjax.sweep.units import Unit
@@ -68,7 +67,7 @@ def train(config: Toy, work: Path) -> pd.DataFrame:
   count = len(numbers)
   w = jnp.ones((count, 8, 8))
   opt_state = jax.vmap(make_optimizer(settings).init)({"w": w})
-  keys = students.stack([jax.random.key(seed) for seed in numbers])
+  keys = jax.vmap(jax.random.key)(jnp.asarray(numbers))
   state = TrainState(jnp.zeros(count, jnp.int32), {"w": w}, opt_state, keys, (), ())
   trained = runner.train(
     Objective(lambda key, task, extra: jax.random.normal(key, (2, 8)), loss), settings, seeds.place(state, mesh), mesh,

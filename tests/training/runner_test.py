@@ -343,7 +343,7 @@ class InitialStatesTest(absltest.TestCase):
       self.assertGreater(np.min(np.abs(kernel[i] - kernel[j])), 0)
       self.assertFalse(np.array_equal(keys[i], keys[j]))
     # Row 1 is the student that seed 8 makes by itself.
-    make = lambda key: fresh_student(tasks[0], model, TRAINING, key, (), ()).params["head"]["kernel"]
+    make = lambda key: fresh_student(tasks[0], model, key, (), ()).params["head"]["kernel"]
     np.testing.assert_allclose(kernel[1], jax.jit(make)(jax.random.key(8)), atol=1e-6)
 
 

@@ -30,7 +30,6 @@ from absl import flags
 
 from loopjax import results
 from loopjax.runtime import command_line, devices, files, seeds
-from loopjax.star_graph import students
 from loopjax.training import checkpoints, runner
 from loopjax.training.step import TrainState
 
@@ -44,7 +43,7 @@ def state_at(step: int) -> TrainState:
   weights = [
     {str(i): jnp.asarray(rng.random((NUM_SEEDS, 64, 64 + i), np.float32)) for i in range(24)} for _ in range(3)
   ]
-  keys = students.stack([jax.random.key(step)] * NUM_SEEDS)
+  keys = jax.vmap(jax.random.key)(jnp.full(NUM_SEEDS, step))
   return TrainState(jnp.full(NUM_SEEDS, step, jnp.int32), weights[0], tuple(weights[1:]), keys, (), ())
 
 

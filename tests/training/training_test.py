@@ -43,7 +43,7 @@ PAPER_TASK = StarGraph(num_chains=5, chain_length=5, spare_labels=73)
 @functools.cache
 def fresh_state() -> TrainState:
   traced = task_state(TASK, TRAINING)
-  return jax.jit(lambda key: fresh_student(TASK, MODEL, TRAINING, key, traced, ()))(jax.random.key(3))
+  return jax.jit(lambda key: fresh_student(TASK, MODEL, key, traced, ()))(jax.random.key(3))
 
 
 @functools.cache
@@ -308,7 +308,7 @@ class ExportTest(parameterized.TestCase):
   """Lowering for machines that are not here; shapes alone, nothing is allocated."""
 
   def abstract_state(self, task, model, config):
-    make = lambda key: fresh_student(task, model, config, key, task_state(task, config), ())
+    make = lambda key: fresh_student(task, model, key, task_state(task, config), ())
     return jax.eval_shape(make, jax.random.key(0))
 
   def export(self, function, platform, *arguments):
