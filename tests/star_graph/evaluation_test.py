@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import jax
 import numpy as np
 import pandas as pd
@@ -10,9 +12,10 @@ from absl.testing import absltest
 from loopjax.generation.settings import at_temperatures
 from loopjax.models.transformer import Transformer
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import evaluation, fitness, null_worlds, teacher
+from loopjax.star_graph import evaluation, fitness, null_worlds, rollouts, teacher
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.rollouts import LegalMoves
+from loopjax.star_graph.students import Students
 from loopjax.star_graph.walks import WalkMeasures
 from loopjax.training.step import Training, TrainState, evaluation_key
 
@@ -46,6 +49,19 @@ class BlockTest(absltest.TestCase):
       np.testing.assert_allclose(frame["reached"] + frame["broken"] + frame["cut"], 1, rtol=1e-6)
     np.testing.assert_array_equal(legal["broken"], 0)
     self.assertGreater(free["broken"].mean(), 0.5)
+
+  def test_one_program_serves_the_students_of_all_objectives(self):
+    plain = null_worlds.untrained_students(MODEL, [TASK], Training(), range(5, 8), devices.device_mesh())
+    remedied = plain._replace(state=plain.state._replace(opt_state=plain.state.params, extra=plain.state.step))
+
+    def evaluate(students: Students) -> None:
+      evaluation.roll_out(students, generation=at_temperatures((0.0, 1.0)), num_graphs=16, seed=0)
+      fitness.evaluate_losses(students, num_graphs=16, seed=0)
+
+    evaluate(plain)
+    for module, traced in ((rollouts, "begin"), (rollouts, "advance"), (fitness, "mean_loss")):
+      self.enterContext(mock.patch.object(module, traced, side_effect=AssertionError("another program")))
+    evaluate(remedied)
 
   def test_the_key_depends_on_student_and_question_and_is_no_step_s(self):
     students = [TrainState(None, None, None, jax.random.key(seed), None, None) for seed in range(3)]
