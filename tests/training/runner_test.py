@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ TRAINING = Training(num_steps=400, rows_per_step=4, learning_rate=0.01, warmup_s
 RUN_CONFIG = {"task": {"num_chains": 5}, "temperatures": [0.0, 1.0], "seed": 0}
 
 
+@functools.cache  # one objective, and so one program for all tests of one config and devices
 def objective() -> Objective:
   """Of a student that compiles in a second: one matrix, from noise to noise."""
 
@@ -178,7 +180,7 @@ class InterruptedTest(RunnerTest):
 class ResumeTest(RunnerTest):
   def test_a_finished_run_is_loaded_and_not_trained_again(self):
     first = train(self.folder)
-    with mock.patch.object(runner, "run_chunk", side_effect=AssertionError("trained again")):
+    with mock.patch.object(runner, "_compile", side_effect=AssertionError("trained again")):
       again = train(self.folder)
     assert_same_bits(again.state, first.state)
     self.assertEqual(again.history.to_dict("list"), first.history.to_dict("list"))
