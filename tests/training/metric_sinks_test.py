@@ -39,13 +39,15 @@ def needs(package: str):
 
 
 class SinkTest(parameterized.TestCase):
-  """Chunks of a step each, every one saved."""
+  """Chunks of a step each."""
 
   def setUp(self):
     super().setUp()
     self.folder = Path(self.enterContext(tempfile.TemporaryDirectory())) / "run"
     self.addCleanup(metric_sinks.enable, [])
     self.enterContext(mock.patch.object(runner, "SECONDS_PER_CHUNK", 0.0))
+
+  def save_every_step(self):
     self.enterContext(mock.patch.object(runner, "SECONDS_PER_SAVE", -1.0))
 
   def train(self, **settings) -> students.Students:
@@ -87,6 +89,7 @@ class TensorBoardTest(SinkTest):
     self.check(history)
 
   def test_after_resuming_no_step_shows_twice(self):
+    self.save_every_step()
     metric_sinks.enable(["tensorboard"])
     self.train()
     self.lose_last_checkpoint()
@@ -132,6 +135,7 @@ class FakeWandb(types.ModuleType):
 
 class WeightsAndBiasesTest(SinkTest):
   def test_a_run_per_student_in_a_group_without_a_step_twice(self):
+    self.save_every_step()
     wandb = FakeWandb()
     self.enterContext(mock.patch.dict(sys.modules, wandb=wandb))
     metric_sinks.enable(["wandb"])
