@@ -75,9 +75,9 @@ class Generation:
     temperatures = self.labels().get(Temperature.name, [1.0] * self.num_columns)
     numbers = [self.columns[:place].count(column) for place, column in enumerate(self.columns)]
     return Columns(
-      strengths=tuple(jnp.asarray(each, jnp.float32) for each in zip(*self.columns, strict=True)),
+      strengths=tuple(jnp.asarray(np.asarray(each, np.float32)) for each in zip(*self.columns, strict=True)),
       temperature_bits=jnp.asarray(np.asarray(temperatures, np.float32).view(np.uint32)),
-      numbers=jnp.asarray(numbers),
+      numbers=jnp.asarray(np.asarray(numbers)),
     )
 
   def labels(self) -> dict[str, list[float]]:

@@ -49,7 +49,7 @@ def group_walks(folder: Path, name: str, mesh: Mesh, most_seeds: int | None) -> 
   rows = _shown_rows(group, most_seeds)
   if not rows:
     raise ValueError(f"{folder}: no student's loss stayed finite")
-  state = seeds.place(_choose(group.state, np.array(rows)), mesh)
+  state = seeds.join_rows([(group.state, rows)], mesh)
   task = group.tasks[0]
   model = student_functions.walking_model(group.objectives[0], group.model)
   shown = group._replace(model=model, state=state, is_finite=np.ones(len(rows), bool))
@@ -77,12 +77,6 @@ def condition_names(tasks: Sequence[StarGraph], objectives: Sequence[ObjectiveCo
   trees = [configs.to_json(task) | configs.to_json(one) for task, one in zip(tasks, objectives, strict=True)]
   differing = [field for field in trees[0] if len({str(tree[field]) for tree in trees}) > 1]
   return [", ".join(f"{field} {tree[field]:g}" for field in differing) for tree in trees]
-
-
-@jax.jit
-def _choose(state: Any, rows: np.ndarray) -> Any:
-  """These rows of every leaf. Without `jit`, every shape of a leaf would compile a program of its own."""
-  return jax.tree.map(lambda leaf: leaf[rows], state)
 
 
 def _shown_rows(group: Students, most_seeds: int | None) -> list[int]:

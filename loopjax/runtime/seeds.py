@@ -8,7 +8,7 @@ Shapes: S seeds, the leading axis of every mapped leaf.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from loopjax.runtime.config import require
 from loopjax.runtime.devices import SEED, compiler_options
 
-PROGRAMS = 8  # of a kind that are kept compiled: runs that differ in traced values alone share one
+PROGRAMS = 32  # of a kind that are kept compiled: runs that differ in traced values alone share one
 
 
 def block(first_seed: int, num_seeds: int) -> range:
@@ -53,6 +53,21 @@ def to_host(tree: Any, num_seeds: int) -> Any:
   if jax.process_count() > 1:
     tree = multihost_utils.process_allgather(tree, tiled=True)
   return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_seeds], tree)
+
+
+def join_rows(parts: Sequence[tuple[Any, slice | Sequence[int]]], mesh: Mesh) -> Any:
+  """From several trees [S, ...] of one structure the rows named beside each, one after the other, on the mesh.
+
+  By way of the host: by jax it would be a program for every choice of rows.
+  """
+
+  def join(*leaves: jax.Array) -> Any:
+    if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(join(*map(jax.random.key_data, leaves)), impl=jax.random.key_impl(leaves[0]))
+    chosen = zip(leaves, parts, strict=True)
+    return np.concatenate([to_host(leaf, len(leaf))[rows] for leaf, (_, rows) in chosen])
+
+  return place(jax.tree.map(join, *(tree for tree, _ in parts)), mesh)
 
 
 def map_seeds(

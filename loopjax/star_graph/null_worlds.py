@@ -31,10 +31,10 @@ from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require
 from loopjax.star_graph import encoding, student_functions, teacher
 from loopjax.star_graph.graph import ROOT, START, Graph, StarGraph
-from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig, task_state
+from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
 from loopjax.star_graph.sharing import Request
 from loopjax.star_graph.student_functions import Problems, Student
-from loopjax.star_graph.students import Students, check_one_program, initial_states
+from loopjax.star_graph.students import Students, check_one_program, initial_states, task_rows
 from loopjax.star_graph.teacher import TeacherProbabilities
 from loopjax.training.step import Training, TrainState
 
@@ -235,14 +235,19 @@ def law_students(
 ) -> Students:
   """Students that follow the law, a row per (task, seed); their seeds choose errors, graphs and draws."""
   check_one_program(tasks)
-  states = [task_state(task, config) for task in tasks for _ in seed_numbers]
-  numbers = [seed for _ in tasks for seed in seed_numbers]
-  keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.asarray(numbers))
-  steps = jnp.zeros(len(numbers), jnp.int32)
-  task_states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  params = jax.vmap(functools.partial(law_parameters, law))(keys[:, 0])
-  state = seeds.place(TrainState(steps, params, (), keys[:, 1], task_states, ()), mesh)
-  return _known(Lawful(), tasks, config, seed_numbers, mesh, state)
+  law_keys, keys = _two_keys(np.tile(np.asarray(seed_numbers, np.int32), len(tasks)))
+  _, *values = law_parameters(law, law_keys)
+  params = LawParameters(law_keys, *(jnp.asarray(np.full(len(keys), value)) for value in values))
+  steps = jnp.asarray(np.zeros(len(keys), np.int32))
+  state = TrainState(steps, params, (), keys, task_rows(tasks, config, len(seed_numbers)), ())
+  return _known(Lawful(), tasks, config, seed_numbers, mesh, seeds.place(state, mesh))
+
+
+@jax.jit
+def _two_keys(seed_numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Of students of these seeds [S] the keys of their laws, and those of their graphs and draws."""
+  keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seed_numbers)
+  return keys[:, 0], keys[:, 1]
 
 
 def untrained_students(

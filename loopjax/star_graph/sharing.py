@@ -11,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from absl import logging
@@ -26,7 +24,7 @@ from loopjax.star_graph.identity import identity, read_identity
 from loopjax.star_graph.objective import MaximumLikelihood, ObjectiveConfig
 from loopjax.star_graph.students import Students, _check_some_finite, load_students, train_students
 from loopjax.training import checkpoints
-from loopjax.training.step import Training, TrainState
+from loopjax.training.step import Training
 
 
 class Request(NamedTuple):
@@ -138,9 +136,7 @@ class Trainer:
 def repeated_parameters(students: Students, times: int) -> Any:
   """The parameters of the students, `times` times one after the other, on the mesh: to begin with under several tasks
   or objectives."""
-  count = len(students.is_finite)
-  joined = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:count]] * times), students.state.params)
-  return seeds.place(joined, students.mesh)
+  return seeds.join_rows([(students.state.params, slice(len(students.is_finite)))] * times, students.mesh)
 
 
 def _holds(folder: Path, one: Mapping[str, Any]) -> bool:
@@ -179,16 +175,11 @@ def _assemble(
   def rows_of_part(number: int) -> slice:
     return slice(number * count, (number + 1) * count)
 
-  def join(states: list[TrainState]) -> TrainState:
-    chosen = [jax.tree.map(lambda leaf, n=n: leaf[rows_of_part(n)], x) for x, (_, n) in zip(states, parts, strict=True)]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *chosen)
-
-  state = jax.jit(join)([one.state for one, _ in parts])  # in one program: else every shape of a leaf compiles its own
+  state = seeds.join_rows([(one.state, rows_of_part(number)) for one, number in parts], mesh)
   is_finite = np.concatenate([one.is_finite[rows_of_part(number)] for one, number in parts])
   histories = []
   for place, (one, number) in enumerate(parts):
     row = one.history["row"] - number * count
     histories.append(one.history.assign(row=row + place * count)[row.between(0, count - 1)])
   history = pd.concat(histories, ignore_index=True)
-  placed = seeds.place(state, mesh)
-  return Students(tasks, group.model, group.training, seed_numbers, objectives, mesh, placed, is_finite, history)
+  return Students(tasks, group.model, group.training, seed_numbers, objectives, mesh, state, is_finite, history)

@@ -36,6 +36,7 @@ from loopjax.star_graph.objective import (
   OBJECTIVES,
   MaximumLikelihood,
   ObjectiveConfig,
+  TaskState,
   begun,
   fresh_student,
   task_state,
@@ -119,17 +120,21 @@ def initial_states(
   """
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
   row_keys, own_keys = _keys(np.tile(np.asarray(seed_numbers, np.int32), (len(tasks), 1)))
-
-  def of_rows(*leaves: jax.Array) -> np.ndarray:  # by NumPy: by jax it would be a program for each shape
-    return np.repeat(np.stack(leaves), len(seed_numbers), axis=0)
-
-  task_states = jax.tree.map(of_rows, *(task_state(task, config) for task in tasks))
   pairs = zip(tasks, objectives, strict=True)
   carried = [jax.vmap(lambda key, of=of, task=task: of.init(key, task, config))(own_keys) for task, of in pairs]
   extra = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *carried)
-  row_keys, task_states, extra = seeds.place((row_keys, task_states, extra), mesh)
+  row_keys, task_states, extra = seeds.place((row_keys, task_rows(tasks, config, len(seed_numbers)), extra), mesh)
   initialise = _initialiser(teacher.sizes_of(tasks[0]), model, mesh)
   return initialise(row_keys)._replace(task=task_states, extra=extra)
+
+
+def task_rows(tasks: Sequence[StarGraph], config: Training, num_seeds: int) -> TaskState:
+  """What each task traces, a row for each of its `num_seeds` students, [S, ...], as NumPy arrays.
+
+  By jax it would be a program for each shape.
+  """
+  states = [task_state(task, config) for task in tasks]
+  return jax.tree.map(lambda *leaves: np.repeat(np.stack(leaves), num_seeds, axis=0), *states)
 
 
 @jax.jit
@@ -173,7 +178,7 @@ def train_students(
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else list(objectives)
   objective = _build(tasks, model, config, objectives)
   state = initial_states(tasks, model, config, seed_numbers, mesh, objectives)
-  state = state if params is None else state._replace(params=jax.tree.map(jnp.copy, params))  # training uses its own up
+  state = state if params is None else state._replace(params=_copied(params))  # training uses its own up
   state = state if extra is None else state._replace(extra=seeds.place(extra, mesh))
   given = params if extra is None else (params, extra)
   if objective.begin or objective.extend:
@@ -186,6 +191,11 @@ def train_students(
   students = Students(list(tasks), model, config, list(seed_numbers), objectives, mesh, *trained)
   _check_some_finite(students, description)
   return students
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+  return jax.tree.map(jnp.copy, tree)
 
 
 def _check_some_finite(students: Students, description: str) -> None:
@@ -244,17 +254,18 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   except ValueError as error:
     raise ValueError(f"{path}: {error}") from error
   num_rows = len(tasks) * len(run["seeds"])
-  state = _load_rows(folder, tasks[0], model, config, objectives[0], num_rows)
+  state = _load_rows(folder, tasks[0], model, config, objectives[0], num_rows, mesh)
   history = results.read_frame(Path(folder) / "history.parquet")
   history = history[history["step"] <= int(np.max(state.step))]
   is_finite = runner.finite_rows(history, state.params, num_rows)
-  return Students(tasks, model, config, run["seeds"], objectives, mesh, seeds.place(state, mesh), is_finite, history)
+  return Students(tasks, model, config, run["seeds"], objectives, mesh, state, is_finite, history)
 
 
 def _load_rows(
-  folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int
-) -> TrainState:
-  """The states of the latest checkpoint [num_rows, ...] on one device, without the padding of those that saved it."""
+  folder: Any, task: StarGraph, model: Transformer, config: Training, objective: ObjectiveConfig, num_rows: int,
+  mesh: Mesh,
+) -> TrainState:  # fmt: skip
+  """The states of the latest checkpoint on the mesh, `num_rows` and the padding of its own devices."""
   built = objective.build(teacher.sizes_of(task), model, config)
 
   def fresh() -> TrainState:
@@ -262,7 +273,7 @@ def _load_rows(
     carried = task_state(task, config), objective.init(key, task, config)
     return begun(built, config, fresh_student(task, model, key, *carried))
 
-  loaded = checkpoints.load_rows(folder, jax.eval_shape(fresh), num_rows)
+  loaded = checkpoints.load_rows(folder, jax.eval_shape(fresh), num_rows, mesh)
   if loaded is None:
     raise ValueError(f"{folder}: holds no checkpoint: the run had saved nothing")
   return loaded[0]

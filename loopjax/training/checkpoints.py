@@ -22,9 +22,10 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 from absl import logging as absl_logging
+from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
-from loopjax.runtime import files
+from loopjax.runtime import files, seeds
 from loopjax.runtime.config import require
 
 State = TypeVar("State")
@@ -125,15 +126,18 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
   return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state)), latest.step
 
 
-def load_rows(folder: str | os.PathLike[str], abstract_row: State, num_rows: int) -> tuple[State, int] | None:
+def load_rows(
+  folder: str | os.PathLike[str], abstract_row: State, num_rows: int, mesh: Mesh
+) -> tuple[State, int] | None:
   """As `load`, the first `num_rows` of states [S, ...] that any number of devices saved, each with its own padding.
 
-  They come on this process's first device, which must have room for all that was saved.
+  This process's first device must have room for all that was saved.
 
   Args:
     folder: as given to `save`; may be missing.
     abstract_row: what to expect of one row: shapes without the axis of seeds, and types.
     num_rows: how many are wanted.
+    mesh: on which they are placed.
 
   Raises:
     ValueError: fewer rows were saved, or what `load` raises.
@@ -147,9 +151,7 @@ def load_rows(folder: str | os.PathLike[str], abstract_row: State, num_rows: int
     folder, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), abstract_row)
   )
   assert loaded is not None  # it had a step when its shapes were read
-  # In one program: else every shape of a leaf compiles one of its own.
-  first_rows = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf[:num_rows], state))
-  return first_rows(loaded[0]) if num_saved > num_rows else loaded[0], loaded[1]
+  return seeds.join_rows([(loaded[0], slice(num_rows))], mesh), loaded[1]
 
 
 def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:

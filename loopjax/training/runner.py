@@ -216,8 +216,7 @@ def _load(folder: Any, state: TrainState, mesh: Mesh, num_seeds: int) -> tuple[T
   if shapes is None or shapes.get("step") == state.step.shape:
     return checkpoints.load(folder, state)
   row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
-  loaded = checkpoints.load_rows(folder, row, num_seeds)
-  return loaded and (seeds.place(loaded[0], mesh), loaded[1])
+  return checkpoints.load_rows(folder, row, num_seeds, mesh)
 
 
 class _Saver:

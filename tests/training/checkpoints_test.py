@@ -15,6 +15,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from loopjax.runtime import devices, seeds
 from loopjax.training import checkpoints
 
 
@@ -87,13 +88,14 @@ class CheckpointsTest(parameterized.TestCase):
   def test_rows_come_back_without_their_padding(self):
     state = make_state(over_seeds(4))
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state)
-    self.assertIsNone(checkpoints.load_rows(self.folder, row, 5))
+    mesh = devices.device_mesh()
+    self.assertIsNone(checkpoints.load_rows(self.folder, row, 5, mesh))
     checkpoints.save(self.folder, 300, state)
-    found, step = checkpoints.load_rows(self.folder, row, 5)
+    found, step = checkpoints.load_rows(self.folder, row, 5, mesh)
     self.assertEqual(step, 300)
-    self.assert_same_state(found, jax.tree.map(lambda leaf: leaf[:5], state))
+    self.assert_same_state(found, seeds.place(jax.tree.map(lambda leaf: leaf[:5], state), mesh))
     with self.assertRaisesRegex(ValueError, rf"^checkpoint {self.folder}: rows=8 is not allowed: must be 9 at least$"):
-      checkpoints.load_rows(self.folder, row, 9)
+      checkpoints.load_rows(self.folder, row, 9, mesh)
 
   def test_the_restored_state_goes_on_as_the_saved_one_would(self):
     def train_step(state):
