@@ -5,11 +5,12 @@ All cases of a setting are the columns of one call of ours. What is banned must 
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
-import torch
 from absl.testing import absltest, parameterized
-from transformers.generation import logits_process as peers
 
 from loopjax.generation.processors.count_penalties import FrequencyPenalty, PresencePenalty
 from loopjax.generation.processors.dry import Dry
@@ -31,8 +32,14 @@ from tests.generation.along import Case, processed
 CASES, LENGTH, VOCABULARY = 1000, 30, 12
 
 
-def setUpModule():
+@functools.cache
+def torch_and_peers() -> tuple[Any, Any]:
+  """Imported where these tests run, not wherever tests are collected: it takes seconds."""
+  import torch
+  from transformers.generation import logits_process
+
   torch.set_num_threads(1)
+  return torch, logits_process
 
 
 class Cases:
@@ -66,29 +73,30 @@ class OraclesTest(parameterized.TestCase):
     self.assertTrue(np.any(kept))
     np.testing.assert_allclose(ours[kept], theirs[kept], atol=1e-5, rtol=1e-5)
 
-  def of_transformers(self, cases: Cases, make, strengths, *, texts: bool = True) -> np.ndarray:
+  def of_transformers(self, cases: Cases, peer: str, strengths: list, *, texts: bool = True) -> np.ndarray:
+    torch, peers = torch_and_peers()
     after = []
     for i, strength in enumerate(strengths):
       ids = torch.tensor([cases.read(i) if texts else [0]])
-      after.append(make(strength)(ids, torch.from_numpy(cases.logits[i : i + 1].copy()))[0].numpy())
+      after.append(getattr(peers, peer)(strength)(ids, torch.from_numpy(cases.logits[i : i + 1].copy()))[0].numpy())
     return np.array(after)
 
   @parameterized.parameters(
-    (MinP, peers.MinPLogitsWarper, 0.0, 1.0), (TopP, peers.TopPLogitsWarper, 0.02, 0.98),
-    (Typical, peers.TypicalLogitsWarper, 0.02, 0.98), (Epsilon, peers.EpsilonLogitsWarper, 0.001, 0.9),
-    (Eta, peers.EtaLogitsWarper, 0.001, 0.9), (Temperature, peers.TemperatureLogitsWarper, 0.05, 3.0),
+    (MinP, "MinPLogitsWarper", 0.0, 1.0), (TopP, "TopPLogitsWarper", 0.02, 0.98),
+    (Typical, "TypicalLogitsWarper", 0.02, 0.98), (Epsilon, "EpsilonLogitsWarper", 0.001, 0.9),
+    (Eta, "EtaLogitsWarper", 0.001, 0.9), (Temperature, "TemperatureLogitsWarper", 0.05, 3.0),
   )  # fmt: skip
   def test_transformers(self, kind, peer, low, high):
     cases = Cases(0)
     strengths = cases.rng.uniform(low, high, size=CASES).astype(np.float32)
-    theirs = self.of_transformers(cases, lambda strength: peer(float(strength)), strengths, texts=False)
+    theirs = self.of_transformers(cases, peer, strengths.tolist(), texts=False)
     self.assert_same(cases.ours(kind(), strengths, reads=False), theirs)
 
-  @parameterized.parameters((TopP, peers.TopPLogitsWarper), (Typical, peers.TypicalLogitsWarper))
+  @parameterized.parameters((TopP, "TopPLogitsWarper"), (Typical, "TypicalLogitsWarper"))
   def test_transformers_where_a_vocabulary_is_sorted(self, kind, peer):
     cases = Cases(1, count=CASES // 4, vocabulary=400)
     strengths = cases.rng.uniform(0.02, 0.98, size=len(cases)).astype(np.float32)
-    theirs = self.of_transformers(cases, lambda strength: peer(float(strength)), strengths, texts=False)
+    theirs = self.of_transformers(cases, peer, strengths.tolist(), texts=False)
     self.assert_same(cases.ours(kind(), strengths, reads=False), theirs)
 
   @parameterized.parameters(VOCABULARY, 400)
@@ -96,28 +104,29 @@ class OraclesTest(parameterized.TestCase):
     cases = Cases(2, vocabulary=vocabulary)
     cases.logits = np.round(cases.logits)
     strengths = cases.rng.integers(1, 10, size=CASES)
-    theirs = self.of_transformers(cases, lambda k: peers.TopKLogitsWarper(int(k)), strengths, texts=False)
+    theirs = self.of_transformers(cases, "TopKLogitsWarper", strengths.tolist(), texts=False)
     self.assertTrue(np.any(np.isfinite(theirs).sum(axis=-1) > strengths))
     self.assert_same(cases.ours(TopK(), strengths, reads=False), theirs)
 
   def test_transformers_repetition_penalty(self):
     cases = Cases(3)
     strengths = cases.rng.uniform(0.3, 3, size=CASES).astype(np.float32)
-    make = lambda strength: peers.RepetitionPenaltyLogitsProcessor(float(strength))
-    self.assert_same(cases.ours(RepetitionPenalty(), strengths), self.of_transformers(cases, make, strengths))
+    theirs = self.of_transformers(cases, "RepetitionPenaltyLogitsProcessor", strengths.tolist())
+    self.assert_same(cases.ours(RepetitionPenalty(), strengths), theirs)
 
   def test_transformers_repetition_penalty_of_log_probabilities(self):
     cases = Cases(4)
     strengths = cases.rng.uniform(0.3, 3, size=CASES).astype(np.float32)
     ours, offsets = cases.ours(ProbabilityPenalty(), strengths), cases.logits
+    torch, _ = torch_and_peers()
     cases.logits = torch.log_softmax(torch.from_numpy(cases.logits), dim=-1).numpy()
-    make = lambda strength: peers.RepetitionPenaltyLogitsProcessor(float(strength))
-    self.assert_same(ours - offsets + cases.logits, self.of_transformers(cases, make, strengths))
+    theirs = self.of_transformers(cases, "RepetitionPenaltyLogitsProcessor", strengths.tolist())
+    self.assert_same(ours - offsets + cases.logits, theirs)
 
   def test_transformers_no_repeat_ngram(self):
     cases = Cases(5, tokens=3)
     strengths = cases.rng.integers(1, 6, size=CASES)
-    theirs = self.of_transformers(cases, lambda n: peers.NoRepeatNGramLogitsProcessor(int(n)), strengths)
+    theirs = self.of_transformers(cases, "NoRepeatNGramLogitsProcessor", strengths.tolist())
     self.assert_same(cases.ours(NoRepeatNgram(), strengths), theirs)
 
   @parameterized.parameters(
