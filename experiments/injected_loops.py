@@ -18,7 +18,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -33,13 +32,12 @@ from loopjax import plotting, statistics
 from loopjax.analysis import loop_confidence, root_distribution
 from loopjax.generation.settings import at_temperatures
 from loopjax.runtime import devices, seeds
-from loopjax.star_graph import evaluation, student_functions, teacher, tidy
+from loopjax.star_graph import evaluation, tidy
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.objective import injected_positions, task_state
-from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
-from loopjax.training.step import Training, TrainState, evaluation_key
+from loopjax.training.step import Training
 
 NAME = "injected_loops"
 MEASURES = ("reached", "broken", "cut", "returns", "root_loop_share", "response_length")
@@ -58,21 +56,11 @@ def _position_shares(config: InjectedLoops, group: Students) -> list[float]:
 
 def _reset_probabilities(config: InjectedLoops, group: Students, obtain: Obtain) -> pd.DataFrame:
   """A row per student and number of pure s-r-s cycles: its reset probability at r, and the exact learner's."""
-  task = teacher.sizes_of(group.tasks[0])
-  functions = student_functions.functions_of(group.model, task)
-
-  def one(student: TrainState) -> jax.Array:
-    problems = sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
-    measures = root_distribution.measure_students_root(
-      task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_cycles
-    )
-    return jnp.mean(measures.cycle_probability[:, 0], axis=0)
-
-  is_brief = devices.is_brief(config.num_graphs * config.task.max_steps)
-  found = seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.evaluated), len(group.is_finite))
+  measures = root_distribution.evaluate_root(group, num_graphs=config.num_graphs, num_visits=config.num_cycles, seed=0)
   cycles = np.arange(config.num_cycles)
   expected = np.stack([exact.loop_posterior_resets(task, cycles) for task in group.tasks])
-  columns = {"reset_probability": found, "exact_reset_probability": expected.repeat(len(group.seed_numbers), axis=0)}
+  expected = expected.repeat(len(group.seed_numbers), axis=0)
+  columns = {"reset_probability": measures.cycle_probability, "exact_reset_probability": expected}
   return tidy.frame(group.is_finite, columns, {"cycles": cycles})
 
 

@@ -14,8 +14,6 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -27,16 +25,15 @@ from loopjax.analysis import root_distribution
 from loopjax.claim_measures import Measure
 from loopjax.claims import Claim, Fitness
 from loopjax.models.transformer import Transformer
-from loopjax.runtime import devices, seeds
+from loopjax.runtime import seeds
 from loopjax.runtime.config import check_fields, require
-from loopjax.star_graph import fitness, student_functions, teacher, theory, tidy
+from loopjax.star_graph import fitness, theory, tidy
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.null_worlds import TEACHERS
 from loopjax.star_graph.objective import row_length
-from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.sharing import Obtain, Request
 from loopjax.star_graph.students import Students
-from loopjax.training.step import Training, TrainState, evaluation_key
+from loopjax.training.step import Training
 
 NAME = "proposition_one"
 NEAR_LINE = 0.03  # cells this close to p = 1/(n + 1) are not asked for their phase
@@ -87,22 +84,6 @@ class PropositionOne:
     return [dataclasses.replace(self.task, num_chains=num_children, reset_prob=p) for p in self.cycle_probs]
 
 
-def measure_students(config: PropositionOne, group: Students) -> root_distribution.RootMeasures:
-  """Measures averaged over prompts, on the host, fields [S, K]."""
-  task = group.tasks[0]
-  functions = student_functions.functions_of(group.model, teacher.sizes_of(task))
-
-  def one(student: TrainState) -> root_distribution.RootMeasures:
-    problems = sample_problems(task, evaluation_key(student, 0), config.num_graphs, 1)
-    measures = root_distribution.measure_students_root(
-      task, functions, student.params, student.task.probabilities, problems, num_visits=config.num_visits
-    )
-    return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
-
-  is_brief = devices.is_brief(config.num_graphs * task.max_steps)
-  return seeds.to_host(seeds.map_seeds(one, group.mesh, brief=is_brief)(group.evaluated), len(group.is_finite))
-
-
 def requests(config: PropositionOne) -> list[Request]:
   """The groups of students: one per n, all p and seeds in one program."""
   numbers = seeds.block(config.first_seed, config.num_seeds)
@@ -118,7 +99,7 @@ def requests(config: PropositionOne) -> list[Request]:
 
 def _measure_group(config: PropositionOne, group: Students, obtain: Obtain) -> pd.DataFrame:
   """The rows of one n."""
-  measures = measure_students(config, group)
+  measures = root_distribution.evaluate_root(group, num_graphs=config.num_graphs, num_visits=config.num_visits, seed=0)
   frame = tidy.frame(group.is_finite, measures._asdict(), {"visit": np.arange(1, config.num_visits + 1)})
   if not obtain.claims_only:
     losses = fitness.evaluate_losses(group, num_graphs=config.num_graphs, seed=0)

@@ -5,17 +5,19 @@ Shapes: S seeds, R temperatures, M repetitions, A repetitions that are asked for
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
+from jax.sharding import Mesh
 
 from loopjax.analysis import confidence
 from loopjax.analysis.confidence import QUANTILES, ConfidenceSummary
 from loopjax.runtime import seeds
-from loopjax.star_graph import tidy
+from loopjax.star_graph import teacher, tidy
 from loopjax.star_graph.evaluation import Rollouts
 from loopjax.star_graph.graph import StarGraph
 from loopjax.star_graph.students import Students
@@ -65,17 +67,17 @@ def evaluate_loops(
     temperatures: of the rollouts, R.
     repetitions: at which quantiles are taken, A of M at most; the largest defines the cohort.
   """
-  task = students.tasks[0]
-
-  def one(row: tuple[jax.Array, jax.Array]) -> ConfidenceSummary:
-    def summarise(nodes: jax.Array, values: jax.Array) -> ConfidenceSummary:
-      return confidence.summarise(task, nodes, values, max_repetitions=max_repetitions(task), at=repetitions)
-
-    return jax.vmap(summarise, in_axes=1)(*row)
-
-  summaries = seeds.map_seeds(one, students.mesh, brief=True)((rollouts.nodes, rollouts.confidence))
-  is_finite = students.is_finite
+  summarise = _summarising(teacher.sizes_of(students.tasks[0]), students.mesh, tuple(repetitions))
+  summaries, is_finite = summarise((rollouts.nodes, rollouts.confidence)), students.is_finite
   return to_frames(seeds.to_host(summaries, len(is_finite)), temperatures, repetitions, is_finite)
+
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _summarising(task: StarGraph, mesh: Mesh, repetitions: tuple[int, ...]) -> jax.stages.Wrapped:
+  def of_column(nodes: jax.Array, values: jax.Array) -> ConfidenceSummary:
+    return confidence.summarise(task, nodes, values, max_repetitions=max_repetitions(task), at=repetitions)
+
+  return seeds.map_seeds(lambda row: jax.vmap(of_column, in_axes=1)(*row), mesh, brief=True)
 
 
 def to_frames(

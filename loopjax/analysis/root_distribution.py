@@ -3,20 +3,26 @@
 The Proposition binds only while no child has been entered, so the student is asked at visit 1 to r and after 1, 2, ...
 pure s-r-s cycles. With cycle probability p and n children its solution gives p to s and (1 - p)/n to each child.
 
-Shapes: G graphs, K visits to r, N nodes, C children.
+Shapes: S students, G graphs, K visits to r, N nodes, C children.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from loopjax.star_graph import encoding, teacher
+from loopjax.runtime import devices, seeds
+from loopjax.star_graph import encoding, student_functions, teacher
 from loopjax.star_graph.graph import ROOT, START, StarGraph
+from loopjax.star_graph.rollouts import sample_problems
 from loopjax.star_graph.student_functions import Problems, Student
+from loopjax.star_graph.students import Students
 from loopjax.star_graph.teacher import TeacherProbabilities
+from loopjax.training.step import TrainState, evaluation_key
 
 
 class RootMeasures(NamedTuple):
@@ -123,3 +129,33 @@ def measure_students_root(
 
   over_visits = jax.vmap(at_visit, in_axes=(0, None))
   return jax.vmap(jax.vmap(over_visits))(nodes, problems.goal_chain)
+
+
+def evaluate_root(students: Students, *, num_graphs: int, num_visits: int, seed: int) -> RootMeasures:
+  """The measures of every student, means over its prompts, as NumPy arrays [S, K].
+
+  Args:
+    students: S of them.
+    num_graphs: G per student, a prompt each.
+    num_visits: K.
+    seed: of the prompts.
+  """
+  task = teacher.sizes_of(students.tasks[0])
+  measure = _measuring(task, students.model, students.mesh, num_graphs, num_visits, seed)
+  return seeds.to_host(measure(students.evaluated), len(students.is_finite))
+
+
+@functools.lru_cache(maxsize=seeds.PROGRAMS)
+def _measuring(
+  task: StarGraph, model: Any, mesh: Mesh, num_graphs: int, num_visits: int, seed: int
+) -> jax.stages.Wrapped:
+  functions = student_functions.functions_of(model, task)
+
+  def one(student: TrainState) -> RootMeasures:
+    problems = sample_problems(task, evaluation_key(student, seed), num_graphs, 1)
+    measures = measure_students_root(
+      task, functions, student.params, student.task.probabilities, problems, num_visits=num_visits
+    )
+    return jax.tree.map(lambda field: jnp.mean(field[:, 0], axis=0), measures)
+
+  return seeds.map_seeds(one, mesh, brief=devices.is_brief(num_graphs * task.max_steps))
