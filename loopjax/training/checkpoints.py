@@ -107,23 +107,8 @@ def load(folder: str | os.PathLike[str], abstract_state: State) -> tuple[State, 
     ValueError: one line that names the folder, a field, and its type and shape, found and expected, where the saved
       state is another one, or says that it is damaged.
   """
-  folder = Path(folder).absolute()
-  if not folder.is_dir():  # Orbax would make it
-    return None
-  abstract_state = abstract(abstract_state)
-  with _checkpointer(folder) as checkpointer:
-    latest = checkpointer.latest
-    if latest is None:
-      return None
-    path = folder / str(latest.step)
-    with _named(path):
-      stored = _stored_leaves(checkpointer.metadata(latest).metadata)
-    _check_same(path, stored, _stored_leaves(abstract_state))
-    with _named(path):
-      state = checkpointer.load(latest, abstract_state)
-  _check_same(path, _leaves(state), _leaves(abstract_state))  # keys are made of the kind saved, whatever was asked for
-  # Keys may come on the sharding of their data, which has an axis too many; nothing else moves.
-  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state)), latest.step
+  with _latest(folder) as saved:
+    return None if saved is None else (_restore(saved, abstract(abstract_state)), saved.step.step)
 
 
 def load_rows(
@@ -142,16 +127,14 @@ def load_rows(
   Raises:
     ValueError: fewer rows were saved, or what `load` raises.
   """
-  shapes = saved_shapes(folder)
-  if shapes is None:
-    return None
-  num_saved, *_ = next(iter(shapes.values())) or (0,)
-  require(num_saved >= num_rows, f"checkpoint {folder}: rows", num_saved, f"{num_rows} at least")
-  loaded = load(
-    folder, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), abstract_row)
-  )
-  assert loaded is not None  # it had a step when its shapes were read
-  return seeds.join_rows([(loaded[0], slice(num_rows))], mesh), loaded[1]
+  with _latest(folder) as saved:
+    if saved is None:
+      return None
+    num_saved, *_ = next(iter(saved.leaves.values())).shape or (0,)
+    require(num_saved >= num_rows, f"checkpoint {folder}: rows", num_saved, f"{num_rows} at least")
+    rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_saved, *leaf.shape), leaf.dtype), abstract_row)
+    state = _restore(saved, abstract(rows))
+  return seeds.join_rows([(state, slice(num_rows))], mesh), saved.step.step
 
 
 def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] | None:
@@ -162,19 +145,8 @@ def saved_shapes(folder: str | os.PathLike[str]) -> dict[str, tuple[int, ...]] |
   Raises:
     ValueError: one line that names the folder, where it is damaged.
   """
-  folder = Path(folder).absolute()
-  if not folder.is_dir():
-    return None
-  with _checkpointer(folder) as checkpointer:
-    latest = checkpointer.latest
-    if latest is None:
-      return None
-    path = folder / str(latest.step)
-    with _named(path):
-      leaves = _stored_leaves(checkpointer.metadata(latest).metadata)
-  if not leaves:
-    raise ValueError(f"checkpoint {path}: cannot be read: no arrays are named there")
-  return {name: leaf.shape for name, leaf in leaves.items()}
+  with _latest(folder) as saved:
+    return None if saved is None else {name: leaf.shape for name, leaf in saved.leaves.items()}
 
 
 def latest_step(folder: str | os.PathLike[str]) -> int | None:
@@ -194,6 +166,47 @@ def load_config(folder: str | os.PathLike[str]) -> Any:
     ValueError: the file is not JSON.
   """
   return files.read_json(Path(folder) / _CONFIG)
+
+
+class _Saved(NamedTuple):
+  """The latest step in a folder: Orbax's checkpointer and name of it, where it lies, and what arrays it has."""
+
+  checkpointer: Any
+  step: Any
+  path: Path
+  leaves: dict[str, _Leaf]
+
+
+@contextlib.contextmanager
+def _latest(folder: str | os.PathLike[str]) -> Iterator[_Saved | None]:
+  """The latest step saved in `folder`, its metadata read once; None where there is none."""
+  folder = Path(folder).absolute()
+  if not folder.is_dir():  # Orbax would make it
+    yield None
+    return
+  with _checkpointer(folder) as checkpointer:
+    step = checkpointer.latest
+    if step is None:
+      yield None
+      return
+    path = folder / str(step.step)
+    with _named(path):
+      leaves = _stored_leaves(checkpointer.metadata(step).metadata)
+    if not leaves:
+      raise ValueError(f"checkpoint {path}: cannot be read: no arrays are named there")
+    yield _Saved(checkpointer, step, path, leaves)
+
+
+def _restore(saved: _Saved, abstract_state: State) -> State:
+  """The arrays of a step on the shardings of `abstract_state`, if they are those expected."""
+  _check_same(saved.path, saved.leaves, _stored_leaves(abstract_state))
+  with _named(saved.path):
+    state = saved.checkpointer.load(saved.step, abstract_state)
+  _check_same(
+    saved.path, _leaves(state), _leaves(abstract_state)
+  )  # keys are made of the kind saved, whatever was asked
+  # Keys may come on the sharding of their data, which has an axis too many; nothing else moves.
+  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
 
 
 @contextlib.contextmanager
