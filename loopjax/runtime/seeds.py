@@ -50,9 +50,13 @@ def place(tree: Any, mesh: Mesh) -> Any:
 
 def to_host(tree: Any, num_seeds: int) -> Any:
   """The first `num_seeds` of every leaf as NumPy arrays, on every process."""
-  if jax.process_count() > 1:
-    tree = multihost_utils.process_allgather(tree, tiled=True)
-  return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_seeds], tree)
+  return jax.tree.map(lambda leaf: _whole(leaf)[:num_seeds], tree)
+
+
+def _whole(leaf: Any) -> np.ndarray:
+  """The array on the host, with what other processes hold of it."""
+  is_spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+  return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if is_spread else leaf)
 
 
 def join_rows(parts: Sequence[tuple[Any, slice | Sequence[int]]], mesh: Mesh) -> Any:
@@ -64,8 +68,7 @@ def join_rows(parts: Sequence[tuple[Any, slice | Sequence[int]]], mesh: Mesh) ->
   def join(*leaves: jax.Array) -> Any:
     if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
       return jax.random.wrap_key_data(join(*map(jax.random.key_data, leaves)), impl=jax.random.key_impl(leaves[0]))
-    chosen = zip(leaves, parts, strict=True)
-    return np.concatenate([to_host(leaf, len(leaf))[rows] for leaf, (_, rows) in chosen])
+    return np.concatenate([_whole(leaf)[rows] for leaf, (_, rows) in zip(leaves, parts, strict=True)])
 
   return place(jax.tree.map(join, *(tree for tree, _ in parts)), mesh)
 

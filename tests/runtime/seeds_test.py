@@ -214,6 +214,16 @@ class PlacementTest(parameterized.TestCase):
     self.assertIsInstance(found, np.ndarray)
     np.testing.assert_array_equal(found, tree["a"])
 
+  def test_rows_of_several_trees_are_joined_in_the_order_asked_for(self):
+    mesh, keys = devices.device_mesh(), jax.random.split(jax.random.key(0), 6)
+    tree = {"x": np.arange(12.0).reshape(6, 2), "key": keys}
+    joined = seeds.join_rows([(seeds.place(tree, mesh), slice(4, 6)), (tree, [3, 0, 0])], mesh)
+    for leaf in jax.tree.leaves(joined):
+      self.assertEqual((leaf.shape[0], len(leaf.sharding.device_set)), (8, 4))
+    order = [4, 5, 3, 0, 0]
+    np.testing.assert_array_equal(joined["x"][:5], tree["x"][order])
+    np.testing.assert_array_equal(jax.random.key_data(joined["key"])[:5], jax.random.key_data(keys)[np.array(order)])
+
   @parameterized.parameters((1, (4, 1)), (2, (2, 2)), (4, (1, 4)))
   def test_the_mesh_has_all_devices(self, num_data, shape):
     mesh = devices.device_mesh(num_data)
@@ -270,8 +280,11 @@ import jax.numpy as jnp
 mesh = devices.device_mesh()
 rows = {"key": jax.random.split(jax.random.key(0), 6), "x": jnp.arange(6.0)}
 draw = lambda row, scale: row["x"] * scale + jax.random.uniform(row["key"])
-found = seeds.to_host(seeds.map_seeds(draw, mesh)(seeds.place(rows, mesh), jnp.float32(2)), 6)
-print("RESULT", jax.process_index(), jax.process_count(), mesh.shape["seed"], *found.tolist())
+placed = seeds.place(rows, mesh)
+joined = seeds.join_rows([(placed, [5, 0]), (rows, slice(1, 5))], mesh)  # rows of both processes, and of each alone
+for order in (placed, joined):
+  found = seeds.to_host(seeds.map_seeds(draw, mesh)(order, jnp.float32(2)), 6)
+  print("RESULT", jax.process_index(), jax.process_count(), mesh.shape["seed"], *found.tolist())
 """
 
 
@@ -347,9 +360,10 @@ class ProcessesTest(absltest.TestCase):
     keys = jax.random.split(jax.random.key(0), 6)
     expected = 2 * np.arange(6.0) + np.array([jax.random.uniform(key) for key in keys])
     for process, output in enumerate(found):
-      result = next(line for line in output.splitlines() if line.startswith("RESULT")).split()[1:]
-      self.assertEqual(result[:3], [str(process), "2", "4"])
-      np.testing.assert_allclose(np.array(result[3:], float), expected, rtol=1e-6)
+      results = [line.split()[1:] for line in output.splitlines() if line.startswith("RESULT")]
+      for result, order in zip(results, (np.arange(6), [5, 0, 1, 2, 3, 4]), strict=True):
+        self.assertEqual(result[:3], [str(process), "2", "4"])
+        np.testing.assert_allclose(np.array(result[3:], float), expected[order], rtol=1e-6)
 
 
 if __name__ == "__main__":
