@@ -256,7 +256,7 @@ def load_students(folder: str | os.PathLike[str], mesh: Mesh) -> Students:
   num_rows = len(tasks) * len(run["seeds"])
   state = _load_rows(folder, tasks[0], model, config, objectives[0], num_rows, mesh)
   history = results.read_frame(Path(folder) / "history.parquet")
-  history = history[history["step"] <= int(np.max(state.step))]
+  history = history[history["step"] <= int(np.max(seeds.to_host(state.step, num_rows)))]
   is_finite = runner.finite_rows(history, state.params, num_rows)
   return Students(tasks, model, config, run["seeds"], objectives, mesh, state, is_finite, history)
 
