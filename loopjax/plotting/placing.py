@@ -46,17 +46,17 @@ def place(figure: Figure, texts: Mapping[Axes, Sequence[Text]]) -> None:
 
 def _place_in(axes: Axes, texts: Sequence[Text], scale: float) -> None:
   """`scale`: pixels a point."""
-  taken = list(_obstacles(axes, scale))
+  taken = np.reshape(list(_obstacles(axes, scale)), (-1, 4))
   for text in texts:
     at = axes.transData.transform(text.point)
     size = np.array(_size(text)) * scale
     found = _nearest_free(at, size, taken, axes.bbox, text.is_needed, scale)
     if found is not None:
-      taken.append(_box(found, size))
+      taken = np.vstack([taken, _box(found, size)])
       _write(axes, text, (found - at) / scale)
 
 
-def _obstacles(axes: Axes, scale: float) -> Iterable[Bbox]:
+def _obstacles(axes: Axes, scale: float) -> Iterable[np.ndarray]:
   """A small box at every marker, and along every line."""
   for line in axes.get_lines():
     points = axes.transData.transform(np.column_stack(line.get_data()).astype(float))
@@ -75,16 +75,16 @@ def _size(text: Text) -> tuple[float, float]:
 
 
 def _nearest_free(
-  at: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], inside: Bbox, is_needed: bool, scale: float
+  at: np.ndarray, size: np.ndarray, taken: np.ndarray, inside: Bbox, is_needed: bool, scale: float
 ) -> np.ndarray | None:
-  """The middle of the place, in pixels."""
+  """The middle of the place, in pixels; `taken` are boxes [N, 4]."""
   least, best = np.inf, None
   for distance, direction in itertools.product(_REACH[is_needed], _DIRECTIONS):
     middle = at + np.array(direction) * (distance * scale + np.array([size[0] / 2 - 3 * scale, 0]).clip(0))
     box = _box(middle, size)
-    if box.x0 < inside.x0 or box.y0 < inside.y0 or box.x1 > inside.x1 or box.y1 > inside.y1:
+    if np.any(box[:2] < inside.min) or np.any(box[2:] > inside.max):
       continue
-    covered = sum(_common(box, other) for other in taken)
+    covered = _covered(box, taken)
     if covered == 0:
       return middle
     if is_needed and covered < least:
@@ -92,13 +92,15 @@ def _nearest_free(
   return best
 
 
-def _box(middle: np.ndarray, size: np.ndarray) -> Bbox:
-  return Bbox.from_extents(*(middle - size / 2), *(middle + size / 2))
+def _box(middle: np.ndarray, size: np.ndarray) -> np.ndarray:
+  """Its lower left and upper right corner, [4]."""
+  return np.concatenate([middle - size / 2, middle + size / 2])
 
 
-def _common(a: Bbox, b: Bbox) -> float:
-  """The area that two boxes share."""
-  return max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
+def _covered(box: np.ndarray, others: np.ndarray) -> float:
+  """The area that a box [4] shares with others [N, 4], which may lie on each other."""
+  sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+  return float(np.sum(np.prod(np.maximum(sides, 0), axis=1)))
 
 
 def _write(axes: Axes, text: Text, offset: np.ndarray) -> None:
