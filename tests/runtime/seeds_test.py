@@ -69,14 +69,14 @@ def small_chunk(state: TrainState, num_steps: jax.Array, data_axis: str | None =
 
 def students(count: int, *, small: bool = False) -> TrainState:
   """Different students [S, ...], on no mesh yet."""
-  base = {"w": jnp.ones((8, 8))} if small else random_params(MODEL, TASK)
+  base = {"w": np.ones((8, 8), np.float32)} if small else random_params(MODEL, TASK)
   rng = np.random.default_rng(0)
-  vary = lambda leaf: leaf[None] * jnp.asarray(rng.uniform(0.5, 1, (count,) + (1,) * leaf.ndim), jnp.float32)
+  vary = lambda leaf: np.asarray(leaf)[None] * rng.uniform(0.5, 1, (count,) + (1,) * leaf.ndim).astype(np.float32)
   params = jax.tree.map(vary, base)
-  opt_state = jax.vmap(make_optimizer(TRAINING).init)(params)
+  opt_state = jax.tree.map(np.asarray, jax.vmap(make_optimizer(TRAINING).init)(params))
   keys = jax.random.split(jax.random.key(1), count)
-  state = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), task_state(TASK, TRAINING))
-  return TrainState(jnp.zeros(count, jnp.int32), params, opt_state, keys, state, ())
+  state = jax.tree.map(lambda leaf: np.stack([leaf] * count), task_state(TASK, TRAINING))
+  return TrainState(np.zeros(count, np.int32), params, opt_state, keys, state, ())
 
 
 def largest_difference(function, mapped, states: TrainState, count: int, options=None) -> float:
