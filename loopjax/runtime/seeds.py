@@ -68,7 +68,8 @@ def join_rows(parts: Sequence[tuple[Any, slice | Sequence[int]]], mesh: Mesh) ->
   def join(*leaves: jax.Array) -> Any:
     if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
       return jax.random.wrap_key_data(join(*map(jax.random.key_data, leaves)), impl=jax.random.key_impl(leaves[0]))
-    return np.concatenate([_whole(leaf)[rows] for leaf, (_, rows) in zip(leaves, parts, strict=True)])
+    chosen = (rows if isinstance(rows, slice) else np.asarray(rows, int) for _, rows in parts)
+    return np.concatenate([_whole(leaf)[rows] for leaf, rows in zip(leaves, chosen, strict=True)])
 
   return place(jax.tree.map(join, *(tree for tree, _ in parts)), mesh)
 

@@ -119,7 +119,8 @@ def initial_states(
   two tasks begins with the same parameters and graphs. `objectives`: one per task; by default maximum likelihood.
   """
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
-  row_keys, own_keys = _keys(np.tile(np.asarray(seed_numbers, np.int32), (len(tasks), 1)))
+  numbers = np.tile(np.asarray(seed_numbers, np.int32), (len(tasks), 1))
+  row_keys, own_keys = _keys(numbers, jax.config.values["jax_default_prng_impl"])
   pairs = zip(tasks, objectives, strict=True)
   carried = [jax.vmap(lambda key, of=of, task=task: of.init(key, task, config))(own_keys) for task, of in pairs]
   extra = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *carried)
@@ -137,10 +138,10 @@ def task_rows(tasks: Sequence[StarGraph], config: Training, num_seeds: int) -> T
   return jax.tree.map(lambda *leaves: np.repeat(np.stack(leaves), num_seeds, axis=0), *states)
 
 
-@jax.jit
-def _keys(seed_numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames="kind")
+def _keys(seed_numbers: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
   """From the seeds of each task, [T, S], the keys of all students, [T S], and of what objectives carry, [S]."""
-  keys = jax.vmap(jax.vmap(jax.random.key))(seed_numbers)
+  keys = jax.vmap(jax.vmap(functools.partial(jax.random.key, impl=kind)))(seed_numbers)
   return keys.reshape(-1), jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys[0])
 
 

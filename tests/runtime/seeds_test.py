@@ -217,7 +217,7 @@ class PlacementTest(parameterized.TestCase):
   def test_rows_of_several_trees_are_joined_in_the_order_asked_for(self):
     mesh, keys = devices.device_mesh(), jax.random.split(jax.random.key(0), 6)
     tree = {"x": np.arange(12.0).reshape(6, 2), "key": keys}
-    joined = seeds.join_rows([(seeds.place(tree, mesh), slice(4, 6)), (tree, [3, 0, 0])], mesh)
+    joined = seeds.join_rows([(seeds.place(tree, mesh), slice(4, 6)), (tree, (3, 0, 0))], mesh)
     for leaf in jax.tree.leaves(joined):
       self.assertEqual((leaf.shape[0], len(leaf.sharding.device_set)), (8, 4))
     order = [4, 5, 3, 0, 0]

@@ -211,6 +211,8 @@ class WorldsTest(parameterized.TestCase):
     self.assertEqual(students.objectives, [MaximumLikelihood()] * 4)
     np.testing.assert_array_equal(students.is_finite, [True] * 12)
     keys = seeds.to_host(jax.random.key_data(students.state.key), 12).reshape(4, 3, -1)
+    of_laws = seeds.to_host(jax.random.key_data(students.state.params.key), 12).reshape(4, 3, -1)
+    self.assertTrue(np.all(np.any(of_laws != keys, axis=-1)))  # errors are drawn apart from graphs and walks
     np.testing.assert_array_equal(keys, keys[:1].repeat(4, axis=0))  # a seed is asked on the same graphs in every task
     self.assertLen(np.unique(keys[0], axis=0), 3)
     resets = seeds.to_host(students.state.task.probabilities.reset_prob, 12)
