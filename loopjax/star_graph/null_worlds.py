@@ -235,8 +235,7 @@ def law_students(
 ) -> Students:
   """Students that follow the law, a row per (task, seed); their seeds choose errors, graphs and draws."""
   check_one_program(tasks)
-  numbers = np.tile(np.asarray(seed_numbers, np.int32), len(tasks))
-  law_keys, keys = _two_keys(numbers, jax.config.values["jax_default_prng_impl"])
+  law_keys, keys = _two_keys(jax.vmap(jax.random.key)(np.tile(np.asarray(seed_numbers, np.int32), len(tasks))))
   _, *values = law_parameters(law, law_keys)
   params = LawParameters(law_keys, *(jnp.asarray(np.full(len(keys), value)) for value in values))
   steps = jnp.asarray(np.zeros(len(keys), np.int32))
@@ -244,11 +243,11 @@ def law_students(
   return _known(Lawful(), tasks, config, seed_numbers, mesh, seeds.place(state, mesh))
 
 
-@functools.partial(jax.jit, static_argnames="kind")
-def _two_keys(seed_numbers: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
-  """Of students of these seeds [S] the keys of their laws, and those of their graphs and draws."""
-  keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed, impl=kind)))(seed_numbers)
-  return keys[:, 0], keys[:, 1]
+@jax.jit
+def _two_keys(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """From the keys of students [S] those of their laws, and those of their graphs and draws."""
+  pairs = jax.vmap(jax.random.split)(keys)
+  return pairs[:, 0], pairs[:, 1]
 
 
 def untrained_students(

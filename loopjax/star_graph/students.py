@@ -119,12 +119,13 @@ def initial_states(
   two tasks begins with the same parameters and graphs. `objectives`: one per task; by default maximum likelihood.
   """
   objectives = [MaximumLikelihood()] * len(tasks) if objectives is None else objectives
-  numbers = np.tile(np.asarray(seed_numbers, np.int32), (len(tasks), 1))
-  row_keys, own_keys = _keys(numbers, jax.config.values["jax_default_prng_impl"])
+  keys = jax.vmap(jax.random.key)(np.asarray(seed_numbers, np.int32))
+  own_keys = _own_keys(keys)
   pairs = zip(tasks, objectives, strict=True)
   carried = [jax.vmap(lambda key, of=of, task=task: of.init(key, task, config))(own_keys) for task, of in pairs]
   extra = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *carried)
-  row_keys, task_states, extra = seeds.place((row_keys, task_rows(tasks, config, len(seed_numbers)), extra), mesh)
+  task_states, extra = seeds.place((task_rows(tasks, config, len(keys)), extra), mesh)
+  row_keys = seeds.join_rows([(keys, slice(None))] * len(tasks), mesh)
   initialise = _initialiser(teacher.sizes_of(tasks[0]), model, mesh)
   return initialise(row_keys)._replace(task=task_states, extra=extra)
 
@@ -138,11 +139,10 @@ def task_rows(tasks: Sequence[StarGraph], config: Training, num_seeds: int) -> T
   return jax.tree.map(lambda *leaves: np.repeat(np.stack(leaves), num_seeds, axis=0), *states)
 
 
-@functools.partial(jax.jit, static_argnames="kind")
-def _keys(seed_numbers: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
-  """From the seeds of each task, [T, S], the keys of all students, [T S], and of what objectives carry, [S]."""
-  keys = jax.vmap(jax.vmap(functools.partial(jax.random.key, impl=kind)))(seed_numbers)
-  return keys.reshape(-1), jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys[0])
+@jax.jit
+def _own_keys(keys: jax.Array) -> jax.Array:
+  """From the keys of seeds [S] those of what objectives carry, [S]."""
+  return jax.vmap(lambda key: jax.random.fold_in(key, _OF_OBJECTIVE))(keys)
 
 
 @functools.lru_cache(maxsize=seeds.PROGRAMS)

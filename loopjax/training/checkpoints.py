@@ -202,9 +202,8 @@ def _restore(saved: _Saved, abstract_state: State) -> State:
   _check_same(saved.path, saved.leaves, _stored_leaves(abstract_state))
   with _named(saved.path):
     state = saved.checkpointer.load(saved.step, abstract_state)
-  _check_same(
-    saved.path, _leaves(state), _leaves(abstract_state)
-  )  # keys are made of the kind saved, whatever was asked
+  # Orbax makes keys of the kind that was saved, whatever kind was asked for.
+  _check_same(saved.path, _leaves(state), _leaves(abstract_state))
   # Keys may come on the sharding of their data, which has an axis too many; nothing else moves.
   return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, abstract_state))
 
